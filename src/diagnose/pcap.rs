@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::log::{Kept, Log};
 use super::probe::LONGEST;
-use crate::diagnosis::observed::{Observations, Pod, Site};
+use crate::diagnosis::observed::{Observations, Site};
 use crate::model::Family;
 use crate::words::plain;
 
@@ -134,21 +134,20 @@ fn encode(seen: &Observations, packets: &[Kept]) -> Vec<u8> {
     bytes
 }
 
-/// `eth0`, `eth0 of the pod`
+/// `eth0`, `eth0 of 10.65.0.2`
 fn name(seen: &Observations, (site, index): (Site, u32)) -> String {
-    let of_pod = |pod: &Option<Pod>| {
-        let link = pod.as_ref()?.network.link_at(index);
-        link.map(|it| it.name.to_string())
-    };
     let [source, target] = &seen.pods;
-    let node = || seen.node.link_at(index).map(|it| it.name.to_string());
-    let (name, whose) = match site {
-        Site::Node => (node(), ""),
-        Site::Source => (of_pod(source), " of the pod"),
-        Site::Target => (of_pod(target), " of the other pod"),
+    let (pod, network) = match site {
+        Site::Node => (None, Some(&seen.node)),
+        Site::Source => (source.as_ref(), source.as_ref().map(|it| &it.network)),
+        Site::Target => (target.as_ref(), target.as_ref().map(|it| &it.network)),
     };
-    let name = name.unwrap_or_else(|| format!("interface {index}"));
-    format!("{name}{whose}")
+    let link = network.and_then(|it| it.link_at(index));
+    let name = link.map_or_else(|| format!("interface {index}"), |it| it.name.to_string());
+    match pod {
+        Some(pod) => format!("{name} of {}", pod.address),
+        None => name,
+    }
 }
 
 fn block(bytes: &mut Vec<u8>, kind: u32, fill: impl FnOnce(&mut Vec<u8>)) {

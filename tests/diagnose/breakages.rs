@@ -381,6 +381,36 @@ static BREAKAGES: &[Breakage] = &[
         &[(Node, "ip address flush dev eth0")],
     )
     .elsewhere(),
+    // A rule leads to another table before main, which has the route.
+    broken(
+        "pod-route-missing",
+        "the route to POD/32 dev LINK is missing in table 200",
+        &[(
+            Node,
+            "ip rule add to NETWORK lookup 200 priority 100
+             ip route add default via 192.0.2.1 table 200",
+        )],
+    )
+    .of(ROUTED),
+    broken(
+        "pod-route-missing",
+        "the route to NETWORK dev cni0 is missing in table 200",
+        &[(
+            Node,
+            "ip rule add to NETWORK lookup 200 priority 100
+             ip route add default via 192.0.2.1 table 200",
+        )],
+    )
+    .of(BRIDGED),
+    broken(
+        "pod-route-elsewhere",
+        "the route to POD/32 of table 200 goes through eth0",
+        &[(
+            Node,
+            "ip rule add to NETWORK lookup 200 priority 100
+             ip route add POD via 192.0.2.1 table 200",
+        )],
+    ),
     broken(
         "rp-filter",
         "eth0.rp_filter is 1",
@@ -400,7 +430,7 @@ static BREAKAGES: &[Breakage] = &[
     ),
     broken(
         "rule-missing",
-        "no rule leads to table main, which has the route to 0.0.0.0/0",
+        "no rule leads to table main, which has the default route",
         &[(Node, "ip rule add from all lookup 200 priority 100; ip rule del lookup main")],
     ),
     broken(

@@ -1,9 +1,9 @@
 //! What only packets show.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::Value;
 
@@ -216,6 +216,17 @@ fn what_has_no_known_cause_shows_where_it_was_seen_last() {
             text.ends_with("eth0 (out); the reply was not seen"),
             "{text}"
         );
+        // Of two pods each may be the one that was asked about.
+        let other = lab.add_pod(3);
+        other.run("iptables -A INPUT -j DROP");
+        let from = style.pod();
+        let to = format!("{}3", from.trim_end_matches('2'));
+        let (_, of_two) = lab.diagnose(&[from, &to]);
+        let text = probe(&of_two)["text"].as_str().expect("text");
+        for (end, way) in [(from, "out"), (&to, "in")] {
+            let seen = format!("eth0 of {end} ({way})");
+            assert!(text.contains(&seen), "{text}");
+        }
         let next = "The request left the node through eth0 and no reply came back: check the \
                     destination, its firewall and its route back.";
         assert_eq!(found["next"], next, "{found:#}");
@@ -411,6 +422,77 @@ fn watch_prints_what_differs_with_the_time_and_ends_when_it_works() {
     assert_eq!(texts.len(), pages.len(), "{all}");
 }
 
+/// As `watch`, with lines of what is printed up to one that contains this.
+struct Watching {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watching {
+    fn start(lab: &Lab, pod: &str) -> Watching {
+        let mut command = lab.node.namespace.command(env!("CARGO_BIN_EXE_netguard"));
+        command.args(["diagnose", "--watch", pod, OUTSIDE]);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("netguard");
+        let stdout = process.stdout.take().expect("a pipe");
+        let lines = BufReader::new(stdout).lines();
+        Watching { process, lines }
+    }
+
+    fn until(&mut self, end: &str) {
+        let mut lines = self.lines.by_ref().map(|line| line.expect("a line"));
+        assert!(lines.any(|it| it.contains(end)), "{end}");
+    }
+}
+
+/// A pod that is made anew has the same address, or the same interface.
+#[test]
+fn watch_waits_for_a_pod_that_is_gone() {
+    for (by_address, gone) in [
+        (
+            true,
+            "10.65.0.3 is not the address of a pod on this node; waiting",
+        ),
+        (false, "no address, interface, or network namespace"),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+        let first = lab.add_pod(3);
+        let pod = if by_address { "10.65.0.3" } else { "cali3" };
+        let mut watching = Watching::start(&lab, pod);
+        watching.until("Fix the first cause.");
+        drop(first);
+        lab.node.run("ip link del cali3 2>/dev/null || true");
+        watching.until(gone);
+        let _second = lab.add_pod(3);
+        // As it was before.
+        watching.until("Fix the first cause.");
+        lab.node.run("sysctl -qw net.ipv4.ip_forward=1");
+        watching.until("It works.");
+        assert_eq!(watching.process.wait().expect("its end").code(), Some(0));
+    }
+}
+
+/// A process does not come back.
+#[test]
+fn watch_ends_with_the_process_that_the_pod_is_named_by() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+    let pod = lab.add_pod(3);
+    let pid = pod.pid();
+    let mut watching = Watching::start(&lab, &pid.to_string());
+    watching.until("Fix the first cause.");
+    drop(pod);
+    let output = watching.process.wait_with_output().expect("its end");
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    let expected = format!(
+        "netguard: `{pid}`: there is no process with this number; run it again with the address, \
+         interface or process of the new pod\n"
+    );
+    assert!(stderr.ends_with(&expected), "{stderr}");
+    assert_eq!(output.status.code(), Some(3));
+}
+
 /// Nothing can be sent from a host that is not here: what is read decides.
 #[test]
 fn a_host_elsewhere_sends_no_probe() {
@@ -486,7 +568,7 @@ fn the_packets_are_written_to_a_file_of_their_own() {
         })
         .collect();
     // In the order in which the request passes them.
-    assert_eq!(names, ["eth0 of the pod", "cali5f1d8a2c3b4", "eth0"]);
+    assert_eq!(names, ["eth0 of 10.65.0.2", "cali5f1d8a2c3b4", "eth0"]);
     // Each request and each reply at the pod, at its link, and at eth0.
     let packets = blocks.iter().filter(|(kind, _)| *kind == 6);
     // Three are short, and one has full size.

@@ -140,6 +140,41 @@ fn legacy_tables_alone_are_traced_by_their_own_target() {
     assert_eq!(state(&lab), before);
 }
 
+/// Of a rule without a match the kernel reports the policy, or the end of the chain.
+#[test]
+fn legacy_rules_without_a_match_are_rules() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(OF_LEGACY);
+    lab.node.run(
+        "iptables-legacy -N returns; iptables-legacy -A returns -j RETURN
+         iptables-legacy -t mangle -A FORWARD -j ACCEPT; iptables-legacy -t raw -A PREROUTING -j ACCEPT
+         iptables-legacy -F FORWARD
+         iptables-legacy -A FORWARD -j returns; iptables-legacy -A FORWARD -j DROP",
+    );
+    let asked = [lab.style.pod(), OUTSIDE, "--trace"];
+    let (code, found) = lab.diagnose(&asked);
+    let text = &causes(&found).first().copied().cloned().unwrap_or_default()["text"];
+    let expected = "filter FORWARD rule 2 drops it".into();
+    assert_eq!((code, text), (1, &expected), "{found:#}");
+    assert_eq!(
+        hops(&found, "request"),
+        [
+            "legacy raw PREROUTING 1 -j MARK --set-xmark 0x0/0xf0000",
+            "legacy raw PREROUTING 2 -j ACCEPT",
+            "legacy mangle PREROUTING policy",
+            "legacy nat PREROUTING policy",
+            "legacy mangle FORWARD 1 -j ACCEPT",
+            "legacy filter FORWARD 1 -j returns",
+            "legacy filter returns 1 -j RETURN",
+            "legacy filter FORWARD 2 -j DROP",
+        ],
+    );
+    let page = lab.netguard(&asked).stdout;
+    let page = String::from_utf8(page).expect("UTF-8");
+    let (_, last) = page.split_once("  legacy filter FORWARD 2").expect(&page);
+    assert!(last.trim_start().starts_with("-j DROP: drop ("), "{page}");
+}
+
 /// Both backends, each alone, and that what drops a packet is found.
 #[test]
 fn packets_of_ipv6_are_traced_too() {
@@ -185,7 +220,7 @@ fn packets_of_ipv6_are_traced_too() {
         let asked = [POD_V6, OUTSIDE_V6, "--trace"];
         let (code, found) = lab.diagnose(&asked);
         let text = &causes(&found).first().copied().cloned().unwrap_or_default()["text"];
-        let expected = "filter FORWARD rule 2 drops it".into();
+        let expected = "filter FORWARD rule 2 rejects it".into();
         assert_eq!((code, text), (1, &expected), "{command}: {found:#}");
     }
 }
@@ -273,7 +308,7 @@ const DROPS: &[Drops] = &[
     // The reply.
     drops(
         "rule",
-        "filter FORWARD rule 2 drops it",
+        "filter FORWARD rule 2 rejects it",
         "iptables -A FORWARD -j ACCEPT -p tcp
          iptables -A FORWARD -d 10.65.0.2 -m u32 --u32 '0>>28=4' -j REJECT",
     ),
@@ -304,7 +339,7 @@ const DROPS: &[Drops] = &[
     ),
     drops(
         "rule",
-        "filter a rule 1 drops it",
+        "filter a rule 1 rejects it",
         "iptables-legacy -N a; iptables-legacy -A FORWARD -j a
          iptables-legacy -A a -m u32 --u32 '0>>28=4' -j REJECT",
     ),
@@ -340,7 +375,7 @@ const DROPS: &[Drops] = &[
         fix: "; firewalld makes this chain: change it there, or it may come back",
         ..drops(
             "rule",
-            "inet firewalld raw_PREROUTING rule 1 drops it",
+            "inet firewalld raw_PREROUTING rule 1 rejects it",
             "nft add table inet firewalld
              nft 'add chain inet firewalld raw_PREROUTING { type filter hook prerouting priority -290; }'
              nft 'add rule inet firewalld raw_PREROUTING ip ttl != 0 reject'",

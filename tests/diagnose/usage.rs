@@ -17,7 +17,8 @@ fn a_pod_is_named_by_address_interface_process_or_path() {
     lab.add_ipv6();
     let pid = lab.pod.pid().to_string();
     let path = format!("/proc/{pid}/ns/net");
-    for pod in [lab.style.pod(), POD_LINK, &pid, &path] {
+    let whole = format!("{}/32", lab.style.pod());
+    for pod in [lab.style.pod(), &whole, POD_LINK, &pid, &path] {
         let (code, found) = lab.diagnose(&[pod, OUTSIDE]);
         assert_eq!(code, 0, "{pod}: {found:#}");
         assert_eq!(found["from"], lab.style.pod(), "{pod}");
@@ -53,6 +54,14 @@ fn a_pod_is_named_by_address_interface_process_or_path() {
         ),
         (&[POD_LINK, "example.org"], "host names are not resolved"),
         (&["cali3", "2001:db8::1"], "has no IPv6 address"),
+        (
+            &["10.65.0.0/16", OUTSIDE],
+            "10.65.0.0/16 is a network; name one address",
+        ),
+        (
+            &[POD_LINK, "2001:db8::/64"],
+            "2001:db8::/64 is a network; name one address",
+        ),
         (&[POD_LINK, "224.0.0.1"], "is a multicast address"),
         (&[POD_LINK, "0.0.0.0"], "is no address of a host"),
         (&[POD_LINK, "255.255.255.255"], "is a broadcast address"),
@@ -138,6 +147,88 @@ fn what_is_not_understood_is_unknown() {
     }
 }
 
+/// The programs of a firewall are broken, or missing: what is in the kernel is not known then.
+#[test]
+fn what_the_programs_of_a_firewall_do_not_show_is_unknown() {
+    const DROPS: &str = "iptables-nft -P FORWARD DROP; iptables-legacy -P FORWARD DROP
+        nft add table inet own
+        nft 'add chain inet own mine { type filter hook forward priority 0; policy drop; }'";
+    const LEGACY: &str = "for it in '' -save -restore
+        do ln -sf xtables-legacy-multi iptables$it; done";
+    for (prepared, programs, expected) in [
+        (DROPS, "rm *legacy*", "and iptables-legacy is not installed"),
+        (
+            DROPS,
+            "cp /bin/false xtables-legacy-multi",
+            "iptables-legacy-save: ended with exit status: 1",
+        ),
+        (
+            DROPS,
+            "cp /bin/false xtables-nft-multi",
+            "/usr/sbin/iptables: ended with",
+        ),
+        (DROPS, "cp /bin/false nft", "nft list ruleset:"),
+        // The legacy programs are the node's.
+        (
+            "iptables-nft -P FORWARD DROP",
+            &format!("{LEGACY}; rm nft; cp /bin/false xtables-nft-multi"),
+            "iptables-nft-save: ",
+        ),
+        (
+            "iptables-nft -P FORWARD DROP",
+            &format!("{LEGACY}; rm *-nft*"),
+            "the kernel has the table nat in the nft backend, and iptables-nft is not installed",
+        ),
+        // As kube-proxy makes, which has an nft of its own.
+        (
+            "nft add table inet own
+             nft 'add chain inet own mine { type filter hook forward priority 0; policy drop; }'",
+            "rm nft",
+            "rules of nft table inet own, chain mine (nft is not installed) are not evaluated",
+        ),
+        (
+            "nft add table ip filter
+             nft 'add chain ip filter mine { type filter hook forward priority 0; }'
+             nft add rule ip filter mine drop",
+            "rm nft",
+            "rules of nft table ip filter, chain mine (nft is not installed) are not evaluated",
+        ),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run(prepared);
+        let diagnose = |options: &str| {
+            let output = lab.node.try_run(&format!(
+                "exec unshare --mount sh -ec '
+                     mount -t tmpfs none /run; cp -a /usr/sbin /run/sbin; cd /run/sbin
+                     {}
+                     mount --bind /run/sbin /usr/sbin; cd /
+                     exec {} --config /dev/null diagnose {} {OUTSIDE} --json {options}'",
+                programs.replace('\'', "'\\''"),
+                env!("CARGO_BIN_EXE_netguard"),
+                lab.style.pod(),
+            ));
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            let found: Value = serde_json::from_slice(&output.stdout).expect(&complaint);
+            (output.status.code(), found)
+        };
+        let (code, found) = diagnose("--no-probe");
+        let verdict = (code, &found["verdict"]);
+        assert_eq!(
+            verdict,
+            (Some(3), &"unknown".into()),
+            "{programs}: {found:#}"
+        );
+        assert!(
+            found.to_string().contains(expected),
+            "{programs}: {found:#}"
+        );
+        // What cannot be read is not traced either.
+        let (code, found) = diagnose("");
+        assert_eq!(code, Some(4), "{programs}: {found:#}");
+        assert!(causes(&found).is_empty(), "{programs}: {found:#}");
+    }
+}
+
 /// The incident: what people read.
 #[test]
 fn the_page_has_cause_and_fix_in_80_columns() {
@@ -174,7 +265,7 @@ fn the_page_says_things_once() {
         assert!(untranslated.contains(line), "{untranslated}");
     }
     let missing = page("ip route del 10.65.0.2");
-    let line = "  FAIL  reply            no route to the pod: 0.0.0.0/0 goes through eth0\n";
+    let line = "  FAIL  reply            no route to the pod: the default route goes through\n";
     assert!(missing.contains(line), "{missing}");
     let unknown = page("ip route add 10.65.0.2 dev cali5f1d8a2c3b4; ip route del default");
     let line = "  ?     reply            its route is unknown: the interface that it comes in";

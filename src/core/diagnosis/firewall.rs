@@ -695,6 +695,20 @@ pub(super) fn is_drop(rule: &str) -> bool {
     words_of_line(rule).is_some_and(|words| DROPS.contains(&split(&words).1.name))
 }
 
+/// What a rule does that drops what it matches: its sender is told, or not.
+pub(super) fn dropping(rule: &str) -> &'static str {
+    let words = words_of_line(rule).unwrap_or_default();
+    let mut words = words.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        match word {
+            "--comment" | "comment" => _ = words.next(),
+            "REJECT" | "reject" => return "reject",
+            _ => {}
+        }
+    }
+    "drop"
+}
+
 /// `VALUE/MASK`
 pub(super) fn mark(text: &str) -> Option<(u32, u32)> {
     let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));

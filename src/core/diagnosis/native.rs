@@ -15,11 +15,12 @@ const MESSAGES: [(&str, &str, &str); 6] = [
 ];
 
 /// What ends a rule, and what iptables calls that.
-const VERDICTS: [(&str, &str); 4] = [
+const VERDICTS: [(&str, &str); 5] = [
     ("accept", "ACCEPT"),
     ("drop", "DROP"),
     ("return", "RETURN"),
     ("reject", "REJECT"),
+    ("masquerade", "MASQUERADE"),
 ];
 
 /// An option that iptables does not have: of which protocol the packet is, as `ip` or `ip6`.
@@ -56,6 +57,13 @@ pub(super) fn words_of_nft(rule: &str) -> Option<Vec<String>> {
             "meta" => match words.next()? {
                 "l4proto" => Match("-p", plain),
                 "protocol" | "nfproto" => Match(FAMILY, family),
+                "mark" => {
+                    words.next_if_eq(&"set")?;
+                    let mark = plain(words.next()?)?;
+                    found.extend(["-j", "MARK", "--set-mark", &mark].map(str::to_owned));
+                    let is_last = words.next().is_none_or(|it| it == "comment");
+                    return is_last.then_some(found);
+                }
                 _ => return None,
             },
             "tcp" | "udp" => {
@@ -180,7 +188,13 @@ mod tests {
             ("udp length 1 drop", None),
             ("ip ttl 1 drop", None),
             ("limit rate over 1/second drop", None),
-            ("meta mark set 1", None),
+            ("meta mark set 1", Some("-j MARK --set-mark 1")),
+            ("meta mark set 1 drop", None),
+            ("meta mark set ct mark", None),
+            (
+                "oifname \"eth0\" counter masquerade",
+                Some("-o eth0 -j MASQUERADE"),
+            ),
             ("meta nfproto ipv6 drop", Some("--nfproto ip6 -j DROP")),
             ("meta protocol { ip, arp } drop", None),
             ("drop drop", None),

@@ -388,9 +388,15 @@ impl<'a> Trail<'a> {
         all.sort_by_key(|it| rank(it));
         let place = |it: &Sighting| {
             let way = if it.is_out { "out" } else { "in" };
+            // Of two each may be the one that was asked about.
+            let are_two = self.seen.pods.iter().all(Option::is_some);
             let name = |pod: &Option<Pod>| {
-                let link = pod.as_ref().and_then(|pod| pod.network.link_at(it.index));
-                link.map(|link| link.name.to_string())
+                let pod = pod.as_ref()?;
+                let link = &pod.network.link_at(it.index)?.name;
+                Some(match are_two {
+                    true => format!("{link} of {}", pod.address),
+                    false => format!("the pod's {link}"),
+                })
             };
             let [source, target] = &self.seen.pods;
             let name = match it.site {
@@ -399,8 +405,8 @@ impl<'a> Trail<'a> {
                     .node
                     .link_at(it.index)
                     .map(|link| link.name.to_string()),
-                Site::Source => name(source).map(|name| format!("the pod's {name}")),
-                Site::Target => name(target).map(|name| format!("the other pod's {name}")),
+                Site::Source => name(source),
+                Site::Target => name(target),
             };
             let name = name.unwrap_or_else(|| format!("interface {}", it.index));
             match of {

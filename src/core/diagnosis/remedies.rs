@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
-use super::firewall::{Blocked, Place};
+use super::firewall::{Blocked, Place, dropping};
 use super::observed::{Link, Network, Packet, Pod, Protocol};
 use super::trace::{At, ChainId, Hop};
 use super::verdict::{Cause, Reason};
@@ -12,7 +12,7 @@ use crate::model::text::toml_string;
 use crate::model::{Family, SysctlKey};
 use crate::resource::{
     ChainName, FirewallChain, FirewallRule, FirewallTable, Name, Prefix, RT_TABLE_MAIN, Resource,
-    Route, Rule, SetName, words_of_line,
+    Route, Rule, SetName, table_name, words_of_line,
 };
 
 impl Cause {
@@ -86,10 +86,19 @@ pub(super) fn no_carrier(link: &Link) -> Cause {
         .about(Resource::Link(name.clone()))
 }
 
+/// The node does not answer for the next hop of a pod.
+pub(super) fn unanswered(hop: IpAddr) -> String {
+    let requests = match hop {
+        IpAddr::V4(_) => "ARP requests",
+        IpAddr::V6(_) => "neighbour solicitations",
+    };
+    format!("the node does not answer the pod's {requests} for {hop}")
+}
+
 /// An interface of the node answers no ARP.
 pub(super) fn arp_off(name: &Name, hop: IpAddr) -> Cause {
-    let why = format!("the node does not answer the pod, which looks for {hop}");
-    Cause::new(Reason::ArpOff, format!("ARP is off on {name}"), why)
+    let what = format!("ARP is off on {name}");
+    Cause::new(Reason::ArpOff, what, unanswered(hop))
         .fix(format!("ip link set {} arp on", word(name)))
         .about(Resource::Link(name.clone()))
 }
@@ -262,35 +271,64 @@ pub(super) fn routing_rule(rule: &Rule) -> Cause {
 /// A route is missing.
 pub(super) fn route_missing(
     reason: Reason,
-    to: Prefix,
+    route: Route,
     dev: Option<&Name>,
     what: String,
     why: &str,
 ) -> Cause {
-    let shown = match to.length {
-        0 => "default".to_owned(),
-        _ => to.to_string(),
+    let (to, in_table, mut keep) = words_of_route(&route);
+    let fix = match dev {
+        Some(dev) => {
+            keep.push(format!("dev = {}", toml_string(dev)));
+            format!("ip route add {to} dev {}{in_table}", word(dev))
+        }
+        None => {
+            keep.push("via = \"GATEWAY\"".to_owned());
+            format!("ip route add {to} via GATEWAY{in_table}")
+        }
     };
-    let (fix, keep) = match dev {
-        Some(dev) => (
-            format!("ip route add {shown} dev {}", word(dev)),
-            format!("dev = {}", toml_string(dev)),
-        ),
-        None => (
-            format!("ip route add {shown} via GATEWAY"),
-            "via = \"GATEWAY\"".to_owned(),
-        ),
-    };
-    Cause::new(reason, what, why)
-        .fix(fix)
-        .about(Resource::Route(in_main(to).into()))
-        .keep(["[[route]]".to_owned(), format!("to = \"{shown}\""), keep])
+    let about = Resource::Route(route.into());
+    let cause = Cause::new(reason, what, why).fix(fix).about(about);
+    Cause { keep, ..cause }
 }
 
-/// A plain route in the table `main`.
-pub(super) fn in_main(to: Prefix) -> Route {
+/// The route to a pod leads through another interface than its own.
+pub(super) fn pod_route_elsewhere(found: &Route, dev: &Name, what: String) -> Cause {
+    let (to, in_table, mut keep) = words_of_route(found);
+    let fix = format!("ip route replace {to} dev {}{in_table}", word(dev));
+    keep.push(format!("dev = {}", toml_string(dev)));
+    let cause = route(Reason::PodRouteElsewhere, found, what, fix);
+    Cause { keep, ..cause }
+}
+
+/// How ip-route(8) calls the destination of a route, its option for the table, and how an entry
+/// about it begins.
+fn words_of_route(route: &Route) -> (String, String, Vec<String>) {
+    let to = match route.to.length {
+        0 => "default".to_owned(),
+        _ => route.to.to_string(),
+    };
+    let mut entry = vec!["[[route]]".to_owned(), format!("to = \"{to}\"")];
+    let mut option = String::new();
+    if route.table != RT_TABLE_MAIN {
+        option = format!(" table {}", table_word(route.table));
+        entry.push(match table_name(route.table) {
+            Some(name) => format!("table = \"{name}\""),
+            None => format!("table = {}", route.table),
+        });
+    }
+    (to, option, entry)
+}
+
+/// A table of routes by its name, or its number.
+pub(super) fn table_word(table: u32) -> String {
+    table_name(table).map_or_else(|| table.to_string(), str::to_owned)
+}
+
+/// A plain route of a table.
+pub(super) fn plain(table: u32, to: Prefix) -> Route {
     Route {
-        table: RT_TABLE_MAIN,
+        table,
         to,
         from: None,
         tos: 0,
@@ -403,7 +441,7 @@ fn words(rule: &str) -> String {
 /// A rule drops packets.
 pub(super) fn rule(family: Family, place: &Place) -> Cause {
     let Place { chain, rule, .. } = place;
-    let what = format!("{place} drops it");
+    let what = format!("{place} {}s it", dropping(rule));
     if place.handle.is_some() {
         let cause = Cause::new(Reason::Rule, what, rule.clone()).fix(command("-D", place));
         return of_owner(cause, owners_of_chain(chain));
@@ -442,7 +480,7 @@ pub(super) fn native(table: &str, by: &Place) -> Cause {
 }
 
 fn rule_of_nft(table: &str, chain: &str, number: usize, text: &str, handle: u64) -> Cause {
-    let what = format!("{table} {chain} rule {number} drops it");
+    let what = format!("{table} {chain} rule {number} {}s it", dropping(text));
     let fix = format!("nft delete rule {table} {} handle {handle}", word(chain));
     let cause = Cause::new(Reason::Rule, what, text).fix(fix);
     of_owner(cause, owners_of_table(name_of(table)))

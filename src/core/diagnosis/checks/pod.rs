@@ -164,7 +164,7 @@ pub(super) fn gateway(case: &Case<'_>, pod: &Pod, hop: IpAddr) -> Option<(Mac, S
     let end = node_end(case.node(), pod)?;
     if case.leg.is_bridged {
         let other = case.leg.target.and_then(own_link)?;
-        return Some((other.lladdr?, "the other pod".to_owned()));
+        return Some((other.lladdr?, format!("its {}", other.name)));
     }
     let dev = layer_3(case.node(), end);
     // Another router may be on the bridge; or this is a port that it has lost.
@@ -218,7 +218,7 @@ pub(super) fn silence(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> 
     match owner {
         _ if is_proxy => None,
         None => {
-            let why = format!("the node does not answer the pod, which looks for {hop}");
+            let why = remedies::unanswered(hop);
             Some(remedies::sysctl(Reason::ProxyArp, key(name), 0, 1, why))
         }
         Some(owner) if owner.index == dev.index || family == Family::Ipv6 => None,

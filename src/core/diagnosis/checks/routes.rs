@@ -9,9 +9,7 @@ use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, contains, decide, look_up};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Errno, Family, SysctlKey, Value};
-use crate::resource::{
-    Attribute, Prefix, RT_TABLE_MAIN, Resource, Route, State, table_name, table_number,
-};
+use crate::resource::{Attribute, Prefix, RT_TABLE_MAIN, Resource, Route, State, table_number};
 
 /// The priority of the rule that leads to the table `main`.
 const RULE_OF_MAIN: u32 = 32766;
@@ -194,7 +192,8 @@ fn no_route(case: &Case<'_>) -> Cause {
         ..Prefix::whole(to)
     };
     let what = format!("the node has no route to {to}");
-    remedies::route_missing(Reason::NoRoute, any.network(), None, what, &why)
+    let any = remedies::plain(RT_TABLE_MAIN, any.network());
+    remedies::route_missing(Reason::NoRoute, any, None, what, &why)
 }
 
 /// The table main has a route, and no rule leads there.
@@ -210,8 +209,8 @@ fn unruled(node: &Network, packet: &Packet) -> Option<Cause> {
     }
     let (route, _) = look_up(node, RT_TABLE_MAIN, packet.to)?;
     let what = format!(
-        "no rule leads to table main, which has the route to {}",
-        route.to
+        "no rule leads to table main, which has {}",
+        named_route(route)
     );
     let option = match family {
         Family::Ipv4 => "",
@@ -285,16 +284,25 @@ fn is_uplink(node: &Network, link: &Link, family: Family) -> bool {
     }
 }
 
+/// `the default route of table 100`
+fn named_route(route: &Route) -> String {
+    let to = match route.to.length {
+        0 => "the default route".to_owned(),
+        _ => format!("the route to {}", route.to),
+    };
+    match route.table {
+        RT_TABLE_MAIN => to,
+        table => format!("{to} of table {}", remedies::table_word(table)),
+    }
+}
+
 /// A route of a type that leads nowhere.
 pub(super) fn typed(route: &Route, kind: &str) -> Option<Cause> {
     if ["unicast", "local", "broadcast", "multicast", "anycast"].contains(&kind) {
         return None;
     }
-    let what = format!("the route to {} has the type {kind}", route.to);
-    let table = match table_name(route.table) {
-        Some(name) => name.to_owned(),
-        None => route.table.to_string(),
-    };
+    let what = format!("{} has the type {kind}", named_route(route));
+    let table = remedies::table_word(route.table);
     let fix = format!("ip route del {kind} {} table {table}", route.to);
     Some(remedies::route(Reason::RouteType, route, what, fix))
 }
@@ -327,11 +335,8 @@ pub(super) fn way(case: &Case<'_>) -> String {
         words.push_str(&format!(" dev {}", egress.name));
     }
     if let Decision::Route(route, _) = leg.decision {
-        let table = table_name(route.table);
-        words.push_str(&match table {
-            Some(name) => format!(" (table {name})"),
-            None => format!(" (table {})", route.table),
-        });
+        let table = remedies::table_word(route.table);
+        words.push_str(&format!(" (table {table})"));
     }
     words
 }
@@ -339,7 +344,7 @@ pub(super) fn way(case: &Case<'_>) -> String {
 /// Whether the packet would leave through an interface, if that had a route in the table `main`.
 fn would_reach(case: &Case<'_>, dev: &Link, to: Prefix) -> bool {
     let leg = case.leg;
-    let route = remedies::in_main(to);
+    let route = remedies::plain(RT_TABLE_MAIN, to);
     let state = State::with(vec![(Attribute::Dev, Value::new(dev.name.as_str()))]);
     let mut node = case.node().clone();
     node.entries
@@ -370,8 +375,12 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
     let whole = Prefix::whole(to);
     let (kind, found) = (leg.decision.kind(), leg.decision.dev());
     let leads = match (&leg.decision, &found) {
-        (Decision::Route(route, _), Some(found)) => format!("{} goes through {found}", route.to),
-        (Decision::Route(route, _), None) => format!("{} has the type {kind}", route.to),
+        (Decision::Route(route, _), Some(found)) => {
+            format!("{} goes through {found}", named_route(route))
+        }
+        (Decision::Route(route, _), None) => {
+            format!("{} has the type {kind}", named_route(route))
+        }
         (Decision::Rule(rule), _) => format!("rule {} has the type {kind}", rule.priority),
         (Decision::Nothing, _) => "no route".to_owned(),
     };
@@ -394,23 +403,12 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
                 Some(cause) => cause,
                 None => {
                     let what = format!(
-                        "the route to {} goes through {}, the pod is behind {}",
-                        route.to,
+                        "{} goes through {}, the pod is behind {}",
+                        named_route(route),
                         found.as_ref().map_or("another interface", |it| it.as_str()),
                         dev.name
                     );
-                    let fix = format!(
-                        "ip route replace {} dev {}",
-                        route.to,
-                        remedies::word(&dev.name)
-                    );
-                    let mut cause = remedies::route(Reason::PodRouteElsewhere, route, what, fix);
-                    cause.keep = vec![
-                        "[[route]]".to_owned(),
-                        format!("to = \"{}\"", route.to),
-                        format!("dev = \"{}\"", dev.name),
-                    ];
-                    cause
+                    remedies::pod_route_elsewhere(route, &dev.name, what)
                 }
             }
         }
@@ -422,15 +420,18 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
                 true => whole,
                 false => networks.next().unwrap_or(whole),
             };
-            let what = format!("the route to {missing} dev {} is missing", dev.name);
+            // One in the table main does nothing where a rule leads elsewhere before.
+            let table = match &leg.decision {
+                Decision::Route(route, _) if !would_reach(case, dev, missing) => route.table,
+                _ => RT_TABLE_MAIN,
+            };
+            let route = remedies::plain(table, missing);
+            let mut what = format!("the route to {missing} dev {} is missing", dev.name);
+            if table != RT_TABLE_MAIN {
+                what.push_str(&format!(" in table {}", remedies::table_word(table)));
+            }
             let why = format!("packets to the pod go elsewhere: {leads}");
-            remedies::route_missing(
-                Reason::PodRouteMissing,
-                missing,
-                Some(&dev.name),
-                what,
-                &why,
-            )
+            remedies::route_missing(Reason::PodRouteMissing, route, Some(&dev.name), what, &why)
         }
     };
     // A way elsewhere is the default route, or that of a larger network.

@@ -1,10 +1,11 @@
 //! The tables of iptables that the packet passes.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{BRIDGE_CALLS, Case};
 use crate::diagnosis::firewall::{
-    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic,
+    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, dropping,
 };
 use crate::diagnosis::observed::{Link, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
@@ -24,14 +25,26 @@ pub(super) fn dropped(case: &mut Case<'_>, is_early: bool) -> bool {
     };
     let firewall = case.seen.firewall.as_ref().ok();
     let (words, cause) = match firewall.and_then(|it| listed(it, hop)) {
-        Some((ruleset, by)) => (by.to_string(), because(case.family(), ruleset, &by)),
+        Some((ruleset, by)) => (
+            ended_by(&by, &by.rule),
+            because(case.family(), ruleset, &by),
+        ),
         None => {
-            let cause = remedies::unlisted(hop);
-            (format!("{} {}", hop.chain.table, hop.chain.chain), cause)
+            let place = format!("{} {}", hop.chain.table, hop.chain.chain);
+            let rule = hop.rule.as_ref().map_or("", |it| &it.text);
+            (ended_by(place, rule), remedies::unlisted(hop))
         }
     };
-    case.failed("firewall", format!("dropped by {words}"), cause);
+    case.failed("firewall", words, cause);
     true
+}
+
+/// `rejected by filter FORWARD rule 2`
+fn ended_by(place: impl Display, rule: &str) -> String {
+    match dropping(rule) {
+        "reject" => format!("rejected by {place}"),
+        _ => format!("dropped by {place}"),
+    }
 }
 
 /// A rule or policy that was traced, where iptables lists it.
@@ -215,7 +228,7 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
     match outcome.fate {
         Fate::Dropped => {
             let cause = because(case.family(), ruleset, by);
-            case.failed("firewall", format!("dropped by {by}"), cause);
+            case.failed("firewall", ended_by(by, &by.rule), cause);
             false
         }
         // Its source is translated only after all this.
@@ -427,7 +440,7 @@ pub(super) fn foreign(
         match outcomes.first().and_then(|it| it.by.as_ref()) {
             Some(by) if drops => {
                 let cause = remedies::native(table, by);
-                case.failed("firewall", format!("dropped by {}", it.place), cause);
+                case.failed("firewall", ended_by(&it.place, &by.rule), cause);
                 return false;
             }
             _ => open.push(it),
@@ -599,6 +612,12 @@ fn stale(case: &mut Case<'_>, by: &Place) {
         let is_new = !it.is_answered && !it.is_expected && !it.is_in_zone;
         is_plain && is_new && case.leg.packet.opens(it)
     };
+    let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    let is_answered = probes.is_some_and(|it| it.answered == it.sent);
+    if let (Err(why), false) = (&seen.connections, is_answered) {
+        let words = format!("whether connections without NAT are left is unknown: {why}");
+        return case.unknown("conntrack", words);
+    }
     let connections = seen.connections.iter().flatten();
     let (used, others): (Vec<&Tracked>, Vec<&Tracked>) =
         connections.filter(is_stale).partition(|it| it.is_used);

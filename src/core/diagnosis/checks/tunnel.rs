@@ -11,7 +11,7 @@ use crate::diagnosis::observed::{Known, Link, Network, Packet, Protocol};
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, decide};
 use crate::diagnosis::verdict::{Level, Reason};
-use crate::resource::{Attribute, Mac, Prefix, Resource};
+use crate::resource::{Attribute, Mac, Prefix, RT_TABLE_MAIN, Resource};
 
 /// Whether a tunnel knows the other node, and whether what it sends gets there.
 pub(super) fn tunnel(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
@@ -116,7 +116,8 @@ pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
         };
         let missing = || {
             let why = "the tunnel's own packets go nowhere";
-            remedies::route_missing(Reason::NoRoute, whole, None, what.clone(), why)
+            let route = remedies::plain(RT_TABLE_MAIN, whole);
+            remedies::route_missing(Reason::NoRoute, route, None, what.clone(), why)
         };
         return case.failed("tunnel", what.clone(), cause.unwrap_or_else(missing));
     };
