@@ -93,7 +93,7 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             Err(error) if shown.is_some() => {
                 let error = error.to_string();
                 let why = fact(&error);
-                if [&question.pod, &question.dest].into_iter().any(has_ended) {
+                if has_ended(&question.pod) || has_ended(&question.dest) {
                     print::note(&format!("netguard: {why}; {RUN_AGAIN}\n"));
                     return Err(exit::TROUBLE);
                 }
@@ -157,10 +157,10 @@ fn fact(error: &str) -> &str {
 }
 
 /// Whether a pod is named by a process that has ended: it does not come back.
-fn has_ended(pod: &String) -> bool {
+fn has_ended(pod: &str) -> bool {
     let path = match pod.parse::<u32>() {
         Ok(pid) => format!("/proc/{pid}/ns/net"),
-        Err(_) => pod.clone(),
+        Err(_) => pod.to_owned(),
     };
     path.starts_with("/proc/") && !Path::new(&path).exists()
 }
