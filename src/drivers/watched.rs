@@ -165,6 +165,20 @@ impl<T: Clone> Watched<T> {
         is_asked.then(|| (Event::Read { id, outcome }, clock::now()))
     }
 
+    /// What is being read, or is to be, and takes long: the engine waits for all of that from
+    /// now on. Where it is not known that anything is read at all, that is `all`.
+    pub fn awaited(&mut self, all: bool) -> Vec<ValueId> {
+        if all {
+            let ids = self.resources.keys().copied();
+            let more: Vec<ValueId> = ids.filter(|id| !self.reading.contains(id)).collect();
+            more.into_iter().for_each(|id| self.read(id));
+        }
+        let read = self.reading.iter().chain(&self.to_read).copied();
+        let read: Vec<ValueId> = read.filter(|id| !self.writing.contains(id)).collect();
+        self.awaited.extend(&read);
+        read
+    }
+
     /// What was just read is no longer that.
     pub fn forget_fresh(&mut self) {
         self.fresh.clear();

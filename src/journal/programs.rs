@@ -199,7 +199,11 @@ fn helper(fault: &Fault, program: &str) -> String {
              `systemctl status netguard-firewall.socket`"
             .to_owned(),
         Name::ECONNRESET => "the firewall helper ended".to_owned(),
-        Name::ETIMEDOUT => "the firewall helper did not answer".to_owned(),
+        Name::ETIMEDOUT => match &fault.why {
+            Some(why) => why.to_string(),
+            None => "the firewall helper did not answer".to_owned(),
+        },
+        Name::EINPROGRESS => format!("{program} has not answered yet"),
         _ => answered(&format!("{program} failed"), fault),
     }
 }

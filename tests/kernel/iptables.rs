@@ -395,6 +395,47 @@ fn a_program_that_hangs_is_reported_and_goes_with_the_guard() {
     wait_until_asleep(SECONDS, false);
 }
 
+/// Waits until `netguard status` prints all of this.
+fn wait_for_status(guard: &Guard, all: &[&str]) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (_, said) = ask("", &["status"]);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        if all.iter().all(|it| said.contains(it)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{said}\n{:?}", guard.records);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn what_is_not_answered_is_unknown_before_that_fails() {
+    alone(false);
+    fs::create_dir("/run/netguard").expect("a folder");
+    let mut guard = Guard::start(THREE);
+    guard.wait_until_restored("iptables/ipv4/filter/FORWARD/-i~good~-j~ACCEPT");
+    wait_for_status(&guard, &["3 of 3 values OK"]);
+    // Within 10 s it is killed, and that is a failure.
+    break_programs("exec sleep 1001");
+    let unknown = "0 of 3 values OK (0 pending, 0 drifted, 3 unknown)";
+    wait_for_status(
+        &guard,
+        &[
+            unknown,
+            "its state is unknown: iptables has not answered yet",
+        ],
+    );
+    run("umount", &["/usr/sbin/xtables-nft-multi"]);
+    wait_for_status(&guard, &["3 of 3 values OK"]);
+    kill(helper(&guard), Signal::SIGSTOP).expect("it runs");
+    let degraded = "degraded: a part of the firewall is not guarded: \
+        the firewall helper has not answered for 2 s";
+    let why = "its state is unknown: the firewall helper has not answered for 2 s";
+    wait_for_status(&guard, &[unknown, degraded, why]);
+    wait_for_status(&guard, &["3 of 3 values OK"]);
+}
+
 /// What `netguard validate` says of a configuration that is invalid.
 fn validate(text: &str) -> String {
     let (code, said) = ask(text, &["validate"]);

@@ -265,6 +265,8 @@ pub enum ReadOutcome {
     Absent,
     /// It is there and cannot be read.
     Refused(Fault),
+    /// It is still being read: the answer comes later, and why that takes long.
+    Awaited(Fault),
 }
 
 /// What happened to a systemd unit.

@@ -55,6 +55,7 @@ impl Engine {
                 }
                 self.failed(id, Failure::Unreadable(fault), None, now);
             }
+            ReadOutcome::Awaited(fault) => self.awaited(id, fault),
             ReadOutcome::State(value) => {
                 // What was only followed may be one of a group.
                 let followed = self.values.get(id).filter(|it| !it.guarded);

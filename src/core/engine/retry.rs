@@ -6,7 +6,7 @@ use super::Engine;
 use super::Timer;
 use super::resource::{Cause, Phase};
 use crate::id::ValueId;
-use crate::model::{Monotonic, Source};
+use crate::model::{Fault, Monotonic, Source};
 use crate::reporting::{Failure, Record};
 use crate::resource::State;
 
@@ -76,6 +76,19 @@ impl Engine {
             self.settled(id, Phase::Unknown, now);
         }
         self.retry_at(id, now + wait);
+    }
+
+    /// It takes long to read it: what it was when it was last read may be so no longer.
+    pub(super) fn awaited(&mut self, id: ValueId, fault: Fault) {
+        let sweep = self.selection.settings.guard.sweep;
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        if matches!(tracked.state(), Phase::Unread | Phase::Matching) {
+            tracked.fail_quietly(&Failure::Unreadable(fault), sweep);
+            self.values.set_state(id, Phase::Unknown);
+            self.status_changed = true;
+        }
     }
 
     /// The next try of a contended or failed value is due.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,7 +25,7 @@ const SOCKET: &str = "/run/netguard-firewall.socket";
 /// The hidden verb that is the helper.
 pub const VERB: &str = "firewall-helper";
 
-/// After how much of [`SILENCE`] it is reported.
+/// How long an answer may take until that is reported; less than [`SILENCE`].
 const QUIET: Duration = Duration::from_secs(2);
 
 /// How many faults are remembered, so that each is logged once.
@@ -54,13 +54,22 @@ impl Link {
         Ok(Link { stream, child })
     }
 
-    /// Asks and waits for the answer, and reports by `quiet` that nothing is sent meanwhile.
-    /// After an error the connection is useless.
-    pub fn call<T: DeserializeOwned>(&mut self, call: &Call, quiet: impl FnMut()) -> io::Result<T> {
+    /// Asks and waits for the answer, and reports by `slow` that it takes long. After an error
+    /// the connection is useless.
+    pub fn call<T: DeserializeOwned>(
+        &mut self,
+        call: &Call,
+        slow: impl FnMut(Slow),
+    ) -> io::Result<T> {
         let answer = || {
             write(&mut self.stream, call)?;
-            let stream = &self.stream;
-            let answer = read(&mut Awaited { stream, quiet })?;
+            let mut stream = Awaited {
+                stream: &self.stream,
+                since: Instant::now(),
+                is_slow: false,
+                slow,
+            };
+            let answer = read(&mut stream)?;
             answer.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
         };
         answer().map_err(|error: io::Error| match error.kind() {
@@ -70,19 +79,28 @@ impl Link {
     }
 }
 
-/// A stream of which it is reported that nothing comes.
+/// A stream of which it is reported that no answer comes: once where keepalives do, and where
+/// nothing does.
 struct Awaited<'a, F> {
     stream: &'a UnixStream,
-    quiet: F,
+    since: Instant,
+    is_slow: bool,
+    slow: F,
 }
 
-impl<F: FnMut()> Read for Awaited<'_, F> {
+impl<F: FnMut(Slow)> Read for Awaited<'_, F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut ends = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
         let wait = PollTimeout::try_from(QUIET).unwrap_or(PollTimeout::MAX);
         // An error shows when it is read.
-        if poll(&mut ends, wait) == Ok(0) {
-            (self.quiet)();
+        let slow = match poll(&mut ends, wait) {
+            Ok(0) => Some(Slow::Helper),
+            _ if self.is_slow || self.since.elapsed() < QUIET => None,
+            _ => Some(Slow::Program),
+        };
+        if let Some(slow) = slow {
+            self.is_slow = true;
+            (self.slow)(slow);
         }
         self.stream.read(buffer)
     }
@@ -101,6 +119,32 @@ impl Drop for Link {
 /// Takes why a part of the firewall can be neither read nor restored, or that it can.
 pub(super) type Limits = Box<dyn Fn(Option<Arc<str>>) + Send>;
 
+/// Takes that an answer takes long.
+pub(super) type Waits = Box<dyn Fn(Slow) + Send>;
+
+/// An answer takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slow {
+    /// A program that the helper runs has not ended.
+    Program,
+    /// The helper itself shows no sign of life.
+    Helper,
+}
+
+impl Slow {
+    /// Why what is being read is not known.
+    pub fn fault(self) -> Fault {
+        match self {
+            Slow::Program => Fault::new(libc::EINPROGRESS, "a program has not ended"),
+            Slow::Helper => {
+                let seconds = QUIET.as_secs();
+                let why = format!("the firewall helper has not answered for {seconds} s");
+                Fault::new(libc::ETIMEDOUT, why)
+            }
+        }
+    }
+}
+
 /// A helper, which is replaced where it has ended or does not answer.
 pub(super) struct Helper {
     /// Whose faults are logged.
@@ -109,6 +153,7 @@ pub(super) struct Helper {
     /// Whether that is a new one since this was last asked.
     is_new: bool,
     limits: Limits,
+    waits: Waits,
     faults: Faults,
     logged: VecDeque<String>,
 }
@@ -126,11 +171,10 @@ struct Faults {
 impl Faults {
     /// Takes in that nothing is answered at the moment, and returns what is to be reported
     /// where that is news.
-    fn quiet(&mut self) -> Option<Arc<str>> {
-        let seconds = QUIET.as_secs();
-        let quiet = || format!("the firewall helper has not answered for {seconds} s").into();
+    fn silent(&mut self) -> Option<Arc<str>> {
         let is_news = self.reported.is_none();
-        is_news.then(|| self.reported.insert(quiet()).clone())
+        let why = || Slow::Helper.fault().text.into();
+        is_news.then(|| self.reported.insert(why()).clone())
     }
 
     /// Takes in what came of a call, and returns what is to be reported where that is news.
@@ -188,12 +232,13 @@ impl End {
 
 impl Helper {
     /// One that is started when something is asked.
-    pub fn new(name: &'static str, limits: Limits) -> Helper {
+    pub fn new(name: &'static str, limits: Limits, waits: Waits) -> Helper {
         Helper {
             name,
             link: None,
             is_new: false,
             limits,
+            waits,
             faults: Faults::default(),
             logged: VecDeque::new(),
         }
@@ -223,14 +268,17 @@ impl Helper {
             Some(link) => Ok(link),
             None => Link::open().inspect(|_| self.is_new = true),
         };
-        let (faults, limits) = (&mut self.faults, &self.limits);
-        let mut quiet = || {
-            if let Some(why) = faults.quiet() {
+        let (faults, limits, waits) = (&mut self.faults, &self.limits, &self.waits);
+        let mut slow = |slow| {
+            waits(slow);
+            if slow == Slow::Helper
+                && let Some(why) = faults.silent()
+            {
                 limits(Some(why));
             }
         };
         let answer = link.and_then(|mut link| {
-            let answer = link.call(call, &mut quiet)?;
+            let answer = link.call(call, &mut slow)?;
             self.link = Some(link);
             Ok(answer)
         });

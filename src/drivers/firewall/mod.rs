@@ -54,7 +54,7 @@ use protocol::{Answer, Ask, Backend, Call, Form, Forms, Reply};
 use put_off::PutOff;
 use watch::{Fault, Watch};
 use work::{Done, Job};
-use worker::{Report, Worker, report, until};
+use worker::{Report, Worker, awaited, report, until};
 
 /// A table: all that is written at once.
 type TableId = (Family, FirewallTable);
@@ -314,6 +314,10 @@ impl Firewall {
                     match report {
                         Report::Done(done) => self.take(done),
                         Report::Event(event) => self.news.report(event),
+                        Report::Slow(slow) => {
+                            let events = awaited(&mut self.watched, slow);
+                            events.into_iter().for_each(|it| self.news.report(it));
+                        }
                     }
                     return self.news.take().unwrap_or_default();
                 }
@@ -598,7 +602,7 @@ fn try_one(rule: &FirewallRule, link: &mut io::Result<link::Link>) -> (Verdict, 
         Ok(link) => link,
         Err(error) => return unknown(plain(error)),
     };
-    let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask), || ()) {
+    let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask), |_| ()) {
         Ok(Ok(Reply::Forms(forms, _))) => forms.into_iter().next().unwrap_or_default(),
         Ok(Ok(_)) => return unknown("an unexpected answer".to_owned()),
         Ok(Err(fault)) => return unknown(fault.text),

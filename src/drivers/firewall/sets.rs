@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
-use super::worker::{Report, Reports, Worker, report, until};
+use super::worker::{Report, Reports, Worker, awaited, report, until};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::drivers::watched::Watched;
@@ -115,6 +115,11 @@ impl Sets {
                 let (mut events, is_list) = match report {
                     Report::Done(done) => done,
                     Report::Event(event) => (vec![event], false),
+                    Report::Slow(slow) => {
+                        let now = clock::now();
+                        let events = awaited(&mut self.watched, slow);
+                        return events.into_iter().map(|it| (it, now)).collect();
+                    }
                 };
                 self.listing &= !is_list;
                 events.retain(|it| self.is_awaited(it));

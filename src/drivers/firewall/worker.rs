@@ -5,9 +5,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
-use super::link::Helper;
+use super::link::{Helper, Slow};
 use crate::background::Service;
-use crate::engine::Event;
+use crate::drivers::watched::Watched;
+use crate::engine::{Event, ReadOutcome};
 use crate::resource::ResourceKind;
 
 /// A thread that does jobs in turn, and the way to it.
@@ -25,6 +26,8 @@ pub(super) enum Report<Done> {
     Done(Done),
     /// What the engine must know of the helper.
     Event(Event),
+    /// An answer takes long.
+    Slow(Slow),
 }
 
 /// Where the thread reports what was done.
@@ -48,10 +51,14 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
         let (jobs, given) = mpsc::channel();
         let (sender, reports) = unbounded_channel();
         let events = sender.clone();
+        let waits = sender.clone();
         let limits = move |fault| {
             let _ = events.send(Report::Event(Event::Firewall { part, fault }));
         };
-        let helper = Helper::new(name, Box::new(limits));
+        let slow = move |slow| {
+            let _ = waits.send(Report::Slow(slow));
+        };
+        let helper = Helper::new(name, Box::new(limits), Box::new(slow));
         let thread = Service::start(name, move || work(&given, Reports(sender), helper));
         Worker {
             jobs,
@@ -68,6 +75,16 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
     pub fn keep_trying(&self) -> bool {
         self.thread.keep_trying()
     }
+}
+
+/// What the engine is given where answers take long.
+pub(super) fn awaited<T: Clone>(watched: &mut Watched<T>, slow: Slow) -> Vec<Event> {
+    let event = |id| Event::Read {
+        id,
+        outcome: ReadOutcome::Awaited(slow.fault().refused()),
+    };
+    let ids = watched.awaited(slow == Slow::Helper);
+    ids.into_iter().map(event).collect()
 }
 
 /// Waits for the next report of a thread, where there is one. Nothing is lost where this is

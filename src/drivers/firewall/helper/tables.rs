@@ -226,12 +226,12 @@ impl Tool {
         {
             let listed = few.iter().map(|chain| {
                 let arguments = ["-t", table.as_str(), "-S", chain.as_str()];
-                let ran = run(&self.command, &arguments, "").ok()?;
+                let ran = run(&self.command, &arguments, "")?;
                 let mut found = listed(&ran.printed, Some(std::slice::from_ref(chain)));
-                found.pop_first().filter(|_| ran.code == Some(0))
+                Ok(found.pop_first().filter(|_| ran.code == Some(0)))
             });
             // One that is not listed may be none, or its table one that nft has made.
-            if let Some(all) = listed.collect() {
+            if let Some(all) = listed.collect::<Result<Option<_>, Fault>>()? {
                 return Ok(all);
             }
         }

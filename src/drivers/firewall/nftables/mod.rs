@@ -20,7 +20,7 @@ use super::news::News;
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::put_off::PutOff;
-use super::worker::{Report, Worker, report, until};
+use super::worker::{Report, Worker, awaited, report, until};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::drivers::watched::Watched;
@@ -42,7 +42,7 @@ pub fn try_out(table: &NftTable, contents: &TableContents) -> Verdict {
         inside: contents.text(),
         may_load: false,
     };
-    let mut helper = Helper::new("nftables", Box::new(|_| ()));
+    let mut helper = Helper::new("nftables", Box::new(|_| ()), Box::new(|_| ()));
     match helper.ask::<NftReply>(&Call::Nftables(ask)) {
         Ok(NftReply::Listed(_)) => Verdict::Valid,
         Ok(_) => Verdict::Unknown(Fault::unexpected().text),
@@ -199,6 +199,10 @@ impl Tables {
                     match report {
                         Report::Done(done) => self.take(done),
                         Report::Event(event) => self.news.report(event),
+                        Report::Slow(slow) => {
+                            let events = awaited(&mut self.watched, slow);
+                            events.into_iter().for_each(|it| self.news.report(it));
+                        }
                     }
                     return self.news.take().unwrap_or_default();
                 }
