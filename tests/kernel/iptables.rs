@@ -365,6 +365,39 @@ fn tables_of_programs_that_are_not_installed_are_not_known() {
     }
 }
 
+#[test]
+fn an_empty_legacy_table_needs_no_legacy_program() {
+    alone(false);
+    let legacy = "iptables-legacy -w -L -n; ip6tables-legacy -w -L -n";
+    run("sh", &["-c", legacy]);
+    iptables("-A FORWARD -i good -j ACCEPT");
+    let (legacy, sbin) = ("/run/xtables-legacy-multi", "/usr/sbin");
+    let without = format!(
+        "mkdir /run/sbin && cp -a /usr/sbin/*tables* /run/sbin && \
+         mv /run/sbin/xtables-legacy-multi /run && \
+         rm /run/sbin/*tables-legacy* && mount --bind /run/sbin {sbin}"
+    );
+    run("sh", &["-c", &without]);
+    let (code, said) = ask(THREE, &["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    for (line, undone) in [
+        ("-P FORWARD DROP", "-P FORWARD ACCEPT"),
+        ("-N x", "-X x"),
+        ("-A INPUT -j ACCEPT", "-F INPUT"),
+    ] {
+        let legacy = |line| {
+            let line = format!("{legacy} iptables -w {line}");
+            run("sh", &["-c", &line]);
+        };
+        legacy(line);
+        none_of_three_is_known("iptables-legacy is not installed");
+        legacy(undone);
+        let (code, said) = ask(THREE, &["check"]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    run("umount", &["--lazy", sbin]);
+}
+
 /// Whether a process sleeps for so many seconds.
 fn is_asleep(seconds: &str) -> bool {
     let arguments = format!("sleep\0{seconds}\0");

@@ -12,7 +12,7 @@ use super::super::kernel_rules::{self, Rules};
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, IN_PART, Spec, Tables};
 use super::others;
 use super::programs::{NOT_RUN, Ran, find, has_not_run, run, run_when};
-use super::sizes::sizes;
+use super::sizes::{is_untouched, sizes};
 use crate::engine::Errno;
 use crate::kinds::NO_SET;
 use crate::model::Family;
@@ -495,7 +495,8 @@ pub(super) fn has(backend: Backend, family: Family, table: FirewallTable) -> boo
     }
 }
 
-/// Fails where the kernel has the table in a backend that none of these programs reads.
+/// Fails where the kernel has the table, and in use, in a backend that none of these programs
+/// reads.
 ///
 /// # Errors
 /// Which program is missing.
@@ -506,7 +507,7 @@ pub(super) fn check_unread(
 ) -> Result<(), Fault> {
     for backend in Backend::ALL {
         let is_read = tools.iter().any(|it| it.backend == backend);
-        if is_read || !has(backend, family, table) || !has_chains(backend, family, table)? {
+        if is_read || !has(backend, family, table) || !is_in_use(backend, family, table)? {
             continue;
         }
         let name = match backend {
@@ -523,14 +524,15 @@ pub(super) fn check_unread(
     Ok(())
 }
 
-/// Whether one of the chains of a table, which the kernel has, is one of iptables. Of nf_tables
-/// another program may have made the table.
-fn has_chains(backend: Backend, family: Family, table: FirewallTable) -> Result<bool, Fault> {
-    if backend == Backend::Legacy {
-        return Ok(true);
-    }
-    let sizes = sizes(backend, family, table).map_err(|error| unread("chains", &error))?;
-    Ok(table.built_in().iter().any(|it| sizes.contains_key(*it)))
+/// Whether a table, which the kernel has, is one of iptables, and not as it was made: of
+/// nf_tables another program may have made it, and a legacy one whatever listed it.
+fn is_in_use(backend: Backend, family: Family, table: FirewallTable) -> Result<bool, Fault> {
+    let is_in_use = match backend {
+        Backend::Legacy => is_untouched(family, table).map(|it| !it),
+        Backend::Nft => sizes(backend, family, table)
+            .map(|sizes| table.built_in().iter().any(|it| sizes.contains_key(*it))),
+    };
+    is_in_use.map_err(|error| unread("chains", &error))
 }
 
 /// The kernel does not show this of a table.
