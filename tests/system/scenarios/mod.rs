@@ -12,6 +12,7 @@ mod lacking;
 mod latency;
 mod managers;
 mod package;
+mod pods;
 mod reload;
 mod restart;
 mod routes;
