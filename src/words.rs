@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub(crate) use crate::model::text::Count;
 use crate::model::text::push_visible;
+use crate::resource::Desired;
 
 /// The longest piece of foreign text within a MESSAGE, in bytes. The fields
 /// have more of it.
@@ -52,6 +53,14 @@ pub(crate) fn plain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(_) => without_numbers(&error.to_string()).to_lowercase(),
         None => error.to_string(),
+    }
+}
+
+/// What something must be, by the text of the requirement: `must be 1`.
+pub(crate) fn must_be(required: &impl fmt::Display) -> String {
+    match required.to_string() {
+        required if required == Desired::PRESERVED => "must be as it was".to_owned(),
+        required => format!("must be {required}"),
     }
 }
 
@@ -123,6 +132,12 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_preserved_must_be_as_it_was() {
+        assert_eq!(must_be(&"at least 1"), "must be at least 1");
+        assert_eq!(must_be(&Desired::Preserve), "must be as it was");
+    }
 
     #[test]
     fn errors_of_the_system_have_no_numbers() {

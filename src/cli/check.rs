@@ -20,7 +20,7 @@ use crate::model::{Mode, Settings, SysctlKey};
 use crate::resource::{Resource, ResourceKind, State};
 use crate::runtime;
 use crate::service::state::{self, ConntrackState};
-use crate::words::Count;
+use crate::words::{Count, must_be};
 
 /// Looks once and writes nothing.
 ///
@@ -289,7 +289,7 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
     groups.sort_by(|a, b| a.kind.cmp(&b.kind));
     for group in &groups {
         let invariant = &scan.engine.settings().invariants[group.invariant];
-        let required = &invariant.desired;
+        let required = must_be(&invariant.desired);
         let reason = invariant.reason.as_ref();
         let reason = reason.map_or_else(String::new, |it| format!(": {it}"));
         let place = format!("{}{reason}", invariant.origin);
@@ -300,13 +300,13 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
             Kind::Drifted | Kind::Observed => {
                 let module = module.as_deref().filter(|_| values == "absent");
                 let module = module.unwrap_or_default();
-                format!("{name} is {values}, must be {required}{module}")
+                format!("{name} is {values}, {required}{module}")
             }
             Kind::Pending(why) if values.is_empty() => {
                 let module = module.as_deref().unwrap_or_default();
                 format!("{name}: {why}{module}")
             }
-            Kind::Pending(why) => format!("{name} is {values}, must be {required}: {why}"),
+            Kind::Pending(why) => format!("{name} is {values}, {required}: {why}"),
             Kind::Unreadable(why) => format!("{name}: {why}"),
         };
         if group.is_folded() {
@@ -381,12 +381,12 @@ fn brief(scan: &Scan) -> String {
 
 fn in_brief<K>(scan: &Scan, group: &Group<'_, K>) -> String {
     let invariant = &scan.engine.settings().invariants[group.invariant];
-    let required = &invariant.desired;
+    let required = must_be(&invariant.desired);
     if group.is_folded() {
         let (selector, values) = (&invariant.selector, group.values());
-        return format!("{selector} is {values}, must be {required}");
+        return format!("{selector} is {values}, {required}");
     }
-    let each = |(key, value): &(&Resource, String)| format!("{key} is {value}, must be {required}");
+    let each = |(key, value): &(&Resource, String)| format!("{key} is {value}, {required}");
     group.items.iter().map(each).collect::<Vec<_>>().join("; ")
 }
 

@@ -10,7 +10,7 @@ use crate::config::Request;
 use crate::conflicts::{Drift, Found, Hint, Line, Step, Trouble, Unknown, Wrong, find};
 use crate::model::facts::{self, Effect};
 use crate::model::{Application, Conflict, Origin, Reach, Settings};
-use crate::words::Count;
+use crate::words::{Count, must_be};
 
 /// The most keys that one line of JSON lists.
 const MOST_KEYS: usize = 100;
@@ -126,8 +126,10 @@ pub(super) fn push_lines<'a>(
                 text.push('\n');
             }
             let requirement = format!(
-                "{} must be {} ({})",
-                conflict.guarded, conflict.required, conflict.origin
+                "{} {} ({})",
+                conflict.guarded,
+                must_be(&conflict.required),
+                conflict.origin
             );
             print::paragraph(text, "", &requirement, width);
         }

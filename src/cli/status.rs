@@ -18,7 +18,7 @@ use crate::service::state::{
     self, Asked, Configuration, Contents, Currency, DriftState, Holder, OutageState, PendingState,
     Why,
 };
-use crate::words::{Count, Span, value};
+use crate::words::{Count, Span, must_be, value};
 
 /// The narrowest terminal that the table is made for.
 const NARROWEST: usize = 60;
@@ -408,7 +408,7 @@ fn one_drift(
 ) {
     let found = drift.value.as_deref().map(value);
     let found = found.as_deref().unwrap_or("unknown");
-    let mut what = format!("{} is {found}, must be {}", drift.key, drift.required);
+    let mut what = format!("{} is {found}, {}", drift.key, must_be(&drift.required));
     let _ = match drift.since_usec {
         Some(since) => write!(what, ", for {}", ago(since)),
         None => write!(what, ", for at least {}", ago(drift.found_usec)),
@@ -457,7 +457,7 @@ fn one_pending(text: &mut String, pending: &PendingState, width: Option<usize>) 
         ),
     };
     let is = match &pending.value {
-        Some(found) => format!(" is {}, must be {}", value(found), pending.required),
+        Some(found) => format!(" is {}, {}", value(found), must_be(&pending.required)),
         None => String::new(),
     };
     let what = format!(

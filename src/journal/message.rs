@@ -75,7 +75,7 @@ use crate::engine::{
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
 use crate::sys::capabilities::{Capability, denial};
-use crate::words::{Count, Span, line, list, plain, value};
+use crate::words::{Count, Span, line, list, must_be, plain, value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -299,9 +299,9 @@ pub fn deleted_connections(deleted: u64, fault: Option<&str>) -> Option<String> 
 
 fn found_and_expected(drift: &Drift) -> String {
     format!(
-        "{}, must be {}",
+        "{}, {}",
         shown(drift, drift.new.as_ref()),
-        required(&drift.required)
+        must_be(&required(&drift.required))
     )
 }
 
@@ -435,9 +435,9 @@ fn place(origin: &Origin) -> String {
 fn found(conflict: &Conflict) -> String {
     let applied: Vec<String> = conflict.effective().map(|by| by.to_string()).collect();
     format!(
-        "{} must be {}, {} sets {} to {} (applied {})",
+        "{} {}, {} sets {} to {} (applied {})",
         conflict.guarded,
-        required(&conflict.required),
+        must_be(&required(&conflict.required)),
         place(&conflict.place),
         conflict.key,
         value(conflict.value.as_str()),
@@ -447,17 +447,16 @@ fn found(conflict: &Conflict) -> String {
 
 fn resolved(conflict: &Conflict, why: &Resolution) -> String {
     let (guarded, required) = (&conflict.guarded, required(&conflict.required));
+    let must_be = must_be(&required);
     let key = &conflict.key;
     let (line, value) = (place(&conflict.place), value(conflict.value.as_str()));
     match why {
         Resolution::Gone => {
-            format!("{guarded} must be {required}, {line} no longer sets {key} to {value}")
+            format!("{guarded} {must_be}, {line} no longer sets {key} to {value}")
         }
         Resolution::Overridden(by) => {
             let by = place(by);
-            format!(
-                "{guarded} must be {required}, {by} overrides {line}, which sets {key} to {value}"
-            )
+            format!("{guarded} {must_be}, {by} overrides {line}, which sets {key} to {value}")
         }
         Resolution::NotRequired => {
             format!("{guarded} need no longer be {required}, {line} sets {key} to {value}")

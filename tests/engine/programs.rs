@@ -407,7 +407,7 @@ fn a_unit_that_is_not_there_or_masked_is_reported() {
             node = Node::start(kubelet(), &[(UNIT, there)]);
         }
         node.ends(Err(Errno(errno)), there);
-        let is = there.map_or("absent", |_| "inactive");
+        let is = there.unwrap_or("absent");
         let expected = format!("failed {errno} unit/kubelet.service {is}");
         assert_eq!(node.told(), [expected]);
         // It is installed, or unmasked and started.

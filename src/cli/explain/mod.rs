@@ -25,6 +25,7 @@ use crate::model::{
     text,
 };
 use crate::resource::{Desired, Group, Partial, Resource, ResourceKind, State};
+use crate::words::must_be;
 
 /// Of how many groups of a pattern's keys the values are shown.
 const SHOWN: usize = 8;
@@ -564,7 +565,7 @@ impl<'a> Subject<'a> {
         );
         for invariant in self.of_interfaces() {
             let (selector, origin) = (&invariant.selector, &invariant.origin);
-            let what = format!("{selector} must be {} ({origin})", invariant.desired);
+            let what = format!("{selector} {} ({origin})", must_be(&invariant.desired));
             page.item("but", &what);
         }
     }

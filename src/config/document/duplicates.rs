@@ -6,6 +6,7 @@ use super::super::diagnostic::{Findings, quoted};
 use super::entry::Entry;
 use crate::model::Selector;
 use crate::resource::ResourceKind;
+use crate::words::must_be;
 
 /// Reports keys that are set twice, and patterns of equal rank that contradict
 /// each other: the file does not show which of the two is intended.
@@ -113,8 +114,8 @@ fn contradict(earlier: &Entry, later: &Entry, findings: &mut Findings) {
                 quoted(&later.selector.to_string()),
             ),
         )
-        .label(format!("must be {}", later.desired))
-        .other(other, format!("must be {}", earlier.desired))
+        .label(must_be(&later.desired))
+        .other(other, must_be(&earlier.desired))
         .note(format!(
             "some {what} match both, and neither pattern is more specific"
         ))

@@ -42,7 +42,7 @@ pub(super) const FIELDS: [&str; 25] = [
 ];
 
 const OF_GROUP: [&str; 4] = ["priority", "to", "table", "family"];
-/// Where a rule leads.
+/// The actions of a rule.
 const ACTIONS: [&str; 4] = ["table", "goto", "type", "l3mdev"];
 const TYPES: [&str; 4] = ["blackhole", "unreachable", "prohibit", "nop"];
 
@@ -115,14 +115,14 @@ fn network_of(at: Option<At<Option<Prefix>>>) -> Option<At<Prefix>> {
     at.and_then(|(network, span)| Some((network?, span)))
 }
 
-/// A rule leads somewhere, and only there.
+/// A rule has exactly one action.
 fn check_action(fields: &Fields<'_, '_>, findings: &mut Findings) {
     let given = ACTIONS.iter().filter(|it| fields.get(it).is_some());
     let given: Vec<&&str> = given.collect();
     match given[..] {
         [] if fields.are_known => {
             findings
-                .error(fields.at, "the rule leads nowhere")
+                .error(fields.at, "the rule has no action")
                 .help("add `table`, `goto` or `type`");
         }
         [a, b, ..] => fields.exclude(a, b, findings),

@@ -25,6 +25,9 @@ pub enum Desired {
 }
 
 impl Desired {
+    /// [`Desired::Preserve`] as text.
+    pub const PRESERVED: &'static str = "preserved";
+
     /// This value.
     pub fn equal(value: Value) -> Self {
         Desired::Value(Requirement::Equal(value))
@@ -94,12 +97,14 @@ impl Desired {
         }
     }
 
-    /// What is said of a state that does not match: of what is named only.
+    /// What is said of a state that does not match: of what is named only, and of a unit
+    /// why it cannot be started.
     pub fn part_of(&self, observed: State) -> State {
         match (self, &observed) {
             (Desired::Attributes(named), State::Attributes(all)) if !named.is_empty() => {
-                let is_named =
-                    |it: &&(Attribute, Value)| named.iter().any(|(name, _)| *name == it.0);
+                let is_named = |it: &&(Attribute, Value)| {
+                    it.0 == Attribute::Load || named.iter().any(|(name, _)| *name == it.0)
+                };
                 State::with(all.iter().filter(is_named).cloned().collect()).without_rules()
             }
             _ => observed.without_rules(),
@@ -174,7 +179,7 @@ impl fmt::Display for Desired {
         match self {
             Desired::Anything => f.write_str("anything"),
             Desired::Absent => f.write_str("absent"),
-            Desired::Preserve => f.write_str("preserved"),
+            Desired::Preserve => f.write_str(Self::PRESERVED),
             Desired::Value(requirement) => requirement.fmt(f),
             Desired::Attributes(attributes) if attributes.is_empty() => f.write_str("present"),
             Desired::Attributes(attributes) => {
@@ -238,6 +243,9 @@ mod tests {
         let found = state(&[(Dev, "eth0"), (Mtu, "1400")]);
         assert_eq!(desired.part_of(found), state(&[(Dev, "eth0")]));
         assert_eq!(desired.part_of(State::Absent), State::Absent);
+        let active = Desired::with(vec![equal(Attribute::State, "active")]);
+        let masked = State::parse("inactive load masked job 7").expect("a unit");
+        assert_eq!(active.part_of(masked).to_string(), "inactive load masked");
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn units_are_started_and_modules_loaded_by_systemd() {
     for line in [
         "unit/broken.service is failed, must be active",
         "unit/missing.service is absent, must be active",
-        "unit/masked.service is inactive, must be active",
+        "unit/masked.service is inactive load masked, must be active",
         "unit/left.service is inactive, must be active",
         "module/netguard_left is absent, must be loaded; load module netguard_left",
     ] {
