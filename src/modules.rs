@@ -59,6 +59,18 @@ impl Modules {
         Some(lines.filter_map(Module::listed).collect())
     }
 
+    /// The file that lists those that can be loaded.
+    pub fn loadable(&self) -> Option<PathBuf> {
+        Some(self.folder().ok()?.join(LOADABLE))
+    }
+
+    /// The names of those that are loaded, as far as they are known.
+    pub fn loaded(&self) -> Vec<String> {
+        let list = self.text(Path::new("/proc/modules")).unwrap_or_default();
+        let names = list.lines().filter_map(|line| line.split(' ').next());
+        names.map(str::to_owned).collect()
+    }
+
     /// The state of a module, where it has one. One that is built in is loaded: it has a
     /// folder below /sys/module, if it has parameters, and stands in a list in any case.
     ///
@@ -87,8 +99,11 @@ impl Modules {
     }
 
     fn list(&self, name: &str) -> io::Result<String> {
-        let folder = PathBuf::from("/lib/modules").join(self.release()?);
-        self.text(&folder.join(name))
+        self.text(&self.folder()?.join(name))
+    }
+
+    fn folder(&self) -> io::Result<PathBuf> {
+        Ok(PathBuf::from("/lib/modules").join(self.release()?))
     }
 
     /// What a file contains; nothing where there is none.

@@ -506,6 +506,32 @@ fn why_iptables_refuses_a_rule_is_printed_and_logged() {
 }
 
 #[test]
+fn a_rule_whose_extension_is_installed_later_is_restored() {
+    alone(false);
+    let folders = fs::read_dir("/usr/lib").expect("a folder").flatten();
+    let folders = folders.map(|it| it.path().join("xtables"));
+    let mut folders = folders.chain(["/usr/lib/xtables".into(), "/usr/lib64/xtables".into()]);
+    let own = folders.find(|it| it.is_dir()).expect("extensions");
+    let own = own.to_str().expect("UTF-8");
+    let without = format!(
+        "mkdir /run/xtables && cp -a {own}/* /run/xtables && \
+         mv /run/xtables/libxt_mark.so /run && mount --bind /run/xtables {own}"
+    );
+    run("sh", &["-c", &without]);
+    let entry = |rule| format!("[[iptables]]\nrule = \"{rule}\"\nfamily = \"ipv4\"\n");
+    let rule = entry("-A FORWARD -m mark --mark 0x1 -j ACCEPT");
+    let other = entry("-A FORWARD --never -j ACCEPT");
+    let mut guard = Guard::start(&format!("[guard]\nsweep = \"1s\"\n{rule}{other}"));
+    while guard.told_of("restore-failed").len() < 2 {
+        guard.wait_for("the refusals", |it| it.event() == "restore-failed");
+    }
+    run("mv", &["/run/libxt_mark.so", "/run/xtables"]);
+    guard.wait_for_restore("iptables/ipv4/filter/FORWARD/-m~mark~--mark~0x1~-j~ACCEPT");
+    assert_eq!(rules("filter", "FORWARD"), ["-m mark --mark 0x1 -j ACCEPT"]);
+    assert_eq!(guard.told_of("restore-failed").len(), 2);
+}
+
+#[test]
 fn validate_reports_a_rule_that_iptables_refuses() {
     alone(false);
     let rule = "[[iptables]]\nrule = \"-A INPUT --dport 1 -j ACCEPT\"\n";

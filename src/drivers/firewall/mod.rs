@@ -4,6 +4,7 @@
 //! table, made by a helper process (`helper`) and waited for on a thread (`work`).
 
 pub mod audit;
+mod extensions;
 pub mod helper;
 mod hints;
 mod inspect;

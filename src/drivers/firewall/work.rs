@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::libc;
 use tokio::time::Instant;
 
+use super::extensions::Extensions;
 use super::link::Helper;
 use super::order::Order;
 use super::own::OwnProcesses;
@@ -83,6 +84,7 @@ pub(super) fn start(own: OwnProcesses) -> Worker<Job, Done> {
                 order: HashMap::new(),
                 with_owners: Arc::default(),
                 forms: HashMap::new(),
+                tried_with: Extensions::default(),
                 contradicted: HashMap::new(),
                 tables: HashMap::new(),
                 mixed: HashSet::new(),
@@ -106,6 +108,8 @@ struct Work {
     with_owners: Arc<HashSet<Resource>>,
     /// How the rules are listed that were read.
     forms: HashMap<Arc<FirewallRule>, Forms>,
+    /// What there was when they were last tried out.
+    tried_with: Extensions,
     /// Those that are one to iptables, and of which the configuration asks for the opposite:
     /// what is wrong with them.
     contradicted: HashMap<Arc<FirewallRule>, String>,
@@ -295,6 +299,7 @@ impl Work {
         table: TableId,
         rules: impl Iterator<Item = &'a Arc<FirewallRule>>,
     ) -> Result<(), Fault> {
+        self.forget_refused();
         let mut unknown: Vec<Arc<FirewallRule>> = rules.cloned().collect();
         let own = self
             .rules
@@ -302,6 +307,10 @@ impl Work {
             .filter(|it| (it.rule.family, it.rule.table) == table);
         unknown.extend(own.map(|it| Arc::clone(&it.rule)));
         unknown.retain(|it| !self.forms.contains_key(it));
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        self.tried_with = Extensions::here();
         unknown.sort();
         unknown.dedup();
         let restored = self.rules.iter().filter(|it| it.is_restored);
@@ -330,6 +339,17 @@ impl Work {
             self.find_contradictions();
         }
         Ok(())
+    }
+
+    /// Has rules tried out again that a program has refused, where it may take them now.
+    fn forget_refused(&mut self) {
+        let is_refused = |forms: &Forms| {
+            let mut forms = forms.iter();
+            forms.any(|(_, it)| matches!(it, Form::Invalid(_)))
+        };
+        if self.forms.values().any(is_refused) && self.tried_with != Extensions::here() {
+            self.forms.retain(|_, forms| !is_refused(forms));
+        }
     }
 
     fn find_contradictions(&mut self) {
