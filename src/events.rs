@@ -64,7 +64,39 @@ pub enum Program {
 impl Program {
     /// All.
     pub const ALL: [Program; 3] = [Program::Iptables, Program::Nft, Program::Ipset];
+
+    /// The one with this name, of which the kernel keeps 15 bytes: each program of iptables has
+    /// several.
+    pub fn of(name: &str) -> Option<Program> {
+        match name {
+            "ipset" => Some(Program::Ipset),
+            "nft" => Some(Program::Nft),
+            _ if IPTABLES.iter().any(|it| name.starts_with(it)) => Some(Program::Iptables),
+            _ => None,
+        }
+    }
+
+    /// Whether a program of this name may make transactions of nf_tables: also one of the
+    /// others that belong to iptables-nft.
+    pub fn makes_transactions(name: &str) -> bool {
+        let is_any = |names: &[&str]| names.iter().any(|it| name.starts_with(it));
+        match Program::of(name) {
+            Some(Program::Ipset) => false,
+            Some(Program::Nft) => true,
+            Some(Program::Iptables) => !is_any(&LEGACY),
+            None => is_any(&OTHERS),
+        }
+    }
 }
+
+/// What the names of the programs of iptables begin with.
+const IPTABLES: [&str; 4] = ["iptables", "ip6tables", "xtables-legacy", "xtables-nft"];
+
+/// Of those that are certainly of the legacy backend.
+const LEGACY: [&str; 3] = ["iptables-legacy", "ip6tables-legac", "xtables-legacy"];
+
+/// Of those that change other tables of nf_tables.
+const OTHERS: [&str; 2] = ["ebtables", "arptables"];
 
 /// A program has ended: it may have changed something that nothing else reports.
 #[derive(Debug, Clone)]

@@ -22,11 +22,15 @@ pub fn own_start() -> u64 {
 /// When a process began that has not ended, in ticks since the boot. One that has may be listed
 /// until its parent has been told.
 pub fn start_of(pid: u32) -> Option<u64> {
+    running(pid).map(|(_, start)| start)
+}
+
+/// As [`start_of`], with the name of the process.
+pub fn running(pid: u32) -> Option<(String, u64)> {
     let stat = stat(&pid.to_string())?;
     let (_, fields) = stat.rsplit_once(") ")?;
     let has_ended = fields.starts_with(['Z', 'X', 'x']);
-    let (_, start) = name_and_start(&stat)?;
-    (!has_ended).then_some(start)
+    name_and_start(&stat).filter(|_| !has_ended)
 }
 
 fn stat(pid: &str) -> Option<String> {

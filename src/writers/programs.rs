@@ -115,19 +115,16 @@ pub fn is_any(image: &Image) -> bool {
 
 /// Which program a process runs, where that may change the firewall.
 fn program(image: &Image) -> Option<Program> {
-    let words = || image.cmdline.split(' ').skip(1);
-    let iptables = ["iptables", "ip6tables", "xtables-legacy", "xtables-nft"];
-    let is = |name: &&str| image.comm.starts_with(name);
-    let (program, reads) = match &*image.comm {
-        "ipset" => (Program::Ipset, ipset_reads(words())),
-        "nft" => (Program::Nft, false),
-        _ if iptables.iter().any(is) => {
+    let mut words = image.cmdline.split(' ').skip(1);
+    let program = Program::of(&image.comm)?;
+    let reads = match program {
+        Program::Ipset => ipset_reads(words),
+        Program::Nft => false,
+        Program::Iptables => {
             // One program may be all of them, and have the name as an argument.
             let mut names = image.cmdline.split(' ').take(2);
-            let is_save = names.any(|it| it.ends_with("-save"));
-            (Program::Iptables, is_save || iptables_reads(words()))
+            names.any(|it| it.ends_with("-save")) || iptables_reads(&mut words)
         }
-        _ => return None,
     };
     (!reads).then_some(program)
 }
