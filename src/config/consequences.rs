@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::offered;
+use super::tree::read;
 use crate::model::facts::{All, Fact};
 use crate::model::{
     Family, Governing, Invariant, Selector, Settings, SysctlKey, Target, Value, text,
@@ -20,8 +20,6 @@ use crate::root::Root;
 
 /// The most interfaces that are named.
 const NAMED: usize = 8;
-/// No more of a file is read: 100,000 IPv6 routes.
-const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// All findings, each at the entry that it is about.
 pub(super) fn check(settings: &Settings, places: &[Place], root: &Path) -> Vec<Diagnostic> {
@@ -217,15 +215,6 @@ impl<'a> Node<'a> {
         })
         .collect()
     }
-}
-
-/// The text of a regular file below `root`.
-pub(super) fn read(root: &Path, path: &Path) -> Option<Vec<u8>> {
-    let root = Root::new(root);
-    let file = root.open(&root.resolve(path, |_| {}).ok()?).ok()??;
-    let mut text = Vec::new();
-    file.take(LONGEST).read_to_end(&mut text).ok()?;
-    Some(text)
 }
 
 /// The integer that an invariant would restore from 0.

@@ -1,12 +1,11 @@
 //! Errors and warnings of a configuration: what, where, and the remedy.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::file::{ConfigFile, Place, Span};
-use super::render;
 use super::tables::Tables;
+use crate::model::text::push_visible;
 
 netguard_core::words! {
     /// How bad it is.
@@ -157,13 +156,6 @@ impl Diagnostic {
     }
 }
 
-/// The message and its lines, without colour, ended by a newline.
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        render::diagnostic(f, self)
-    }
-}
-
 /// What is found while one file is read.
 #[derive(Debug)]
 pub(super) struct Findings {
@@ -240,6 +232,27 @@ impl Findings {
     }
 }
 
+/// A tab, as shown.
+const TAB: &str = "    ";
+
+/// Adds `c` as it can be shown on any terminal: control characters and what
+/// changes the direction or the width of text are spelled out.
+pub(super) fn push_safe(text: &mut String, c: char) {
+    match c {
+        '\t' => text.push_str(TAB),
+        c => push_visible(text, c),
+    }
+}
+
+/// `text` as it can be shown on any terminal.
+pub(super) fn safe(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        push_safe(&mut shown, c);
+    }
+    shown
+}
+
 /// The most characters of a name that a message shows.
 const LONGEST_NAME: usize = 80;
 
@@ -251,7 +264,7 @@ pub fn quoted(text: &str) -> String {
             shown.push_str("...");
             break;
         }
-        render::push_safe(&mut shown, c);
+        push_safe(&mut shown, c);
     }
     shown.push('`');
     shown

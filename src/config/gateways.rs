@@ -7,10 +7,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use super::consequences::read;
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::document::is_link_local;
 use super::file::Place;
+use super::tree::read;
 use crate::model::{Invariant, Requirement, Selector, text};
 use crate::resource::{Attribute, Desired, Prefix, Resource};
 

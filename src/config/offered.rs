@@ -7,10 +7,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::consequences::read;
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::nearest;
+use super::tree::read;
 use super::units;
 use crate::model::facts::{Fact, Offered};
 use crate::model::{Invariant, Selector, Value, text};

@@ -4,12 +4,9 @@ use std::fmt;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::diagnostic::{Diagnostic, Label, Severity, Subject};
+use super::diagnostic::{Diagnostic, Label, Severity, Subject, push_safe, safe};
 use super::file::Place;
-use crate::model::text::push_visible;
 
-/// A tab, as shown.
-const TAB: &str = "    ";
 /// The widest part of a line that is shown, in columns.
 const WIDEST: usize = 120;
 /// What is kept before the caret where a line is cut.
@@ -17,26 +14,14 @@ const BEFORE_CARET: usize = 40;
 /// What stands for the rest of a line.
 const CUT: &str = "...";
 
-/// Adds `c` as it can be shown on any terminal: control characters and what
-/// changes the direction or the width of text are spelled out.
-pub(super) fn push_safe(text: &mut String, c: char) {
-    match c {
-        '\t' => text.push_str(TAB),
-        c => push_visible(text, c),
+/// The message and its lines, without colour, ended by a newline.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        diagnostic(f, self)
     }
 }
 
-/// `text` as it can be shown on any terminal.
-pub(super) fn safe(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        push_safe(&mut shown, c);
-    }
-    shown
-}
-
-/// Writes a whole diagnostic.
-pub(super) fn diagnostic(f: &mut fmt::Formatter<'_>, it: &Diagnostic) -> fmt::Result {
+fn diagnostic(f: &mut fmt::Formatter<'_>, it: &Diagnostic) -> fmt::Result {
     writeln!(f, "{}: {}", it.severity.as_str(), it.message)?;
     let mut gutter = 1;
     match &it.subject {

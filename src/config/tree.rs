@@ -1,10 +1,14 @@
-//! The keys of the kernel below a root, as its files are.
+//! The files of the kernel below a root: its keys, and what it prints.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::model::{InterfaceFolder, SysctlKey, text};
 use crate::root::Root;
+
+/// No more of a file is read: 100,000 IPv6 routes.
+const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// The folder of the keys; nothing where it is missing or empty.
 pub(super) fn procsys(root: &Path) -> Option<PathBuf> {
@@ -45,4 +49,13 @@ pub(super) fn names(folder: &Path, folders: bool) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// The text of a regular file below `root`.
+pub(super) fn read(root: &Path, path: &Path) -> Option<Vec<u8>> {
+    let root = Root::new(root);
+    let file = root.open(&root.resolve(path, |_| {}).ok()?).ok()??;
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text).ok()?;
+    Some(text)
 }

@@ -13,6 +13,7 @@
 
 mod drop_in;
 mod hint;
+mod hints;
 mod ini;
 mod interface;
 mod kernel;
@@ -124,7 +125,7 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     }
     lines.extend(resources::lines(&tree, settings));
     let passes = applied.likely();
-    let hints = hint::hints(&tree, &passes, settings, applied.patterns);
+    let hints = hints::hints(&tree, &passes, settings, applied.patterns);
     let troubles = tree.troubles();
     let is_applied = |it: &&Trouble| sysctl_d::is_applied(&it.path) && tree.is_unread(&it.path);
     unknown.extend(troubles.iter().filter(is_applied).map(Unknown::unread));

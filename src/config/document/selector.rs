@@ -4,7 +4,6 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::diagnostic::{Findings, quoted};
 use super::super::file::Span;
-use super::sysctl::FIELDS;
 use super::values::in_order;
 use super::{Item, Key, interface};
 use crate::model::facts;
@@ -13,6 +12,11 @@ use crate::model::{KeyError, Segment, Selector, SysctlKey};
 /// The folders at the top of /proc/sys.
 pub(super) const TOP: [&str; 9] = [
     "abi", "crypto", "debug", "dev", "fs", "kernel", "net", "user", "vm",
+];
+
+/// The fields of an entry's long form: a table with another name is a part of the key.
+pub(super) const FIELDS: [&str; 9] = [
+    "value", "one_of", "min", "max", "preserve", "mode", "grace", "module", "reason",
 ];
 
 /// Reads the key of an entry.

@@ -15,10 +15,6 @@ use super::values::{control, in_order, integer, string};
 use super::{Item, Key, selector, system, type_of, unknown_field};
 use crate::model::Value;
 
-pub(super) const FIELDS: [&str; 9] = [
-    "value", "one_of", "min", "max", "preserve", "mode", "grace", "module", "reason",
-];
-
 /// Reads the table.
 pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry> {
     let mut entries = Vec::new();
@@ -104,7 +100,7 @@ fn long(table: &DeTable<'_>, findings: &mut Findings) -> Option<Body> {
             "grace" => body.grace = entry::grace(value, findings),
             "module" => body.module = module(value, findings),
             "reason" => body.reason = string(value, "`reason`", findings),
-            _ => unknown_field(key, "an entry", &FIELDS, findings),
+            _ => unknown_field(key, "an entry", &selector::FIELDS, findings),
         }
     }
     (findings.diagnostics.len() == before).then_some(body)
