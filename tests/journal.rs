@@ -198,7 +198,7 @@ fn a_stalled_journald_stalls_nobody_and_learns_what_it_missed() {
         while told + dropped < RECORDS {
             let fields = receive(&journald);
             match value(&fields, "NETGUARD_EVENT") {
-                "source-lost" => {
+                "source-unavailable" => {
                     let number = (told + dropped).to_string();
                     assert_eq!(value(&fields, "NETGUARD_ERROR"), number);
                     told += 1;

@@ -134,7 +134,7 @@ skipped kernel.panic = 0 (observe mode)
     assert!(!told.contains("must be"), "{told}");
     let (_, json) = root.ask(&["check", "--ignore-observed", "--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(json["holds"], true);
+    assert_eq!(json["ok"], true);
 }
 
 #[test]

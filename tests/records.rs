@@ -422,7 +422,7 @@ fn a_drift_that_was_found_late() {
         "drift restored: net.ipv4.ip_forward was 0, is 1 again after 31 us (detected by sweep, \
          drifted for at most 59.2 s, written by sysctl[4711])",
     );
-    assert!(fields.contains(&("NETGUARD_WRONG_AT_MOST_USEC", "59200000".to_owned())));
+    assert!(fields.contains(&("NETGUARD_DRIFT_AT_MOST_USEC", "59200000".to_owned())));
 }
 
 /// A flood: 3,000 interfaces lose a value immediately.
@@ -583,15 +583,15 @@ fn the_outages_since_the_boot() {
             expect(&[
                 ("NETGUARD_OUTAGES", "3003"),
                 ("NETGUARD_OUTAGES_UNKNOWN", "1"),
-                ("NETGUARD_WRONG_USEC", "12132"),
+                ("NETGUARD_TOTAL_USEC", "12132"),
                 ("NETGUARD_LONGEST_USEC", "66"),
                 (
                     "NETGUARD_OUTAGE",
-                    "net.ipv4.conf.cali*.rp_filter count=3000 wrong_usec=12000 longest_usec=12 unknown=1"
+                    "net.ipv4.conf.cali*.rp_filter count=3000 total_usec=12000 longest_usec=12 unknown=1"
                 ),
                 (
                     "NETGUARD_OUTAGE",
-                    "net.ipv4.ip_forward count=3 wrong_usec=132 longest_usec=66"
+                    "net.ipv4.ip_forward count=3 total_usec=132 longest_usec=66"
                 ),
             ])
         );
@@ -1261,9 +1261,9 @@ fn tallies() {
     let told = expect(&[
         ("NETGUARD_INVARIANTS", "20"),
         ("NETGUARD_VALUES", "214"),
-        ("NETGUARD_HOLDING", "211"),
+        ("NETGUARD_OK", "211"),
         ("NETGUARD_PENDING", "2"),
-        ("NETGUARD_WRONG", "1"),
+        ("NETGUARD_DRIFTED", "1"),
         ("NETGUARD_RESTORED", "3"),
     ]);
     for (record, words) in [
@@ -1375,7 +1375,7 @@ fn what_was_so_at_the_first_look_was_so_for_an_unknown_time() {
         "drift restored: net.ipv4.ip_forward was 0, is 1 \
          (found at startup, drifted for an unknown time)",
     );
-    assert!(fields.contains(&("NETGUARD_WRONG_UNKNOWN", "yes".to_owned())));
+    assert!(fields.contains(&("NETGUARD_DRIFT_UNKNOWN", "yes".to_owned())));
 }
 
 #[test]
@@ -1422,9 +1422,9 @@ fn a_handled_restart() {
             ("NETGUARD_VERIFIED", "yes"),
             ("NETGUARD_INVARIANTS", "20"),
             ("NETGUARD_VALUES", "214"),
-            ("NETGUARD_HOLDING", "211"),
+            ("NETGUARD_OK", "211"),
             ("NETGUARD_PENDING", "2"),
-            ("NETGUARD_WRONG", "1"),
+            ("NETGUARD_DRIFTED", "1"),
         ])
     );
     let failed = Episode {

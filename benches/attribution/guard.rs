@@ -73,7 +73,7 @@ impl Guard {
                 field(&record, "NETGUARD_SOURCE"),
             ) {
                 ("started", _) => break,
-                ("source-lost", "connector" | "fanotify") => {
+                ("source-unavailable", "connector" | "fanotify") => {
                     let why = field(&record, "MESSAGE");
                     return Err(format!("this cannot be measured here: {why}").into());
                 }

@@ -508,7 +508,7 @@ _netguard() {
                     return 0
                     ;;
                 --event)
-                    COMPREPLY=($(compgen -W "started stopped drift-restored configuration-applied drift-observed drift-ended removal-accepted restore-failed contended source-lost source-back degraded recovered conntrack-full conntrack-recovered configuration-reloaded configuration-refused restart-handled conflict-found conflict-resolved records-dropped" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "started stopped drift-restored configuration-applied drift-observed drift-ended removal-accepted restore-failed contended source-unavailable source-recovered degraded recovered conntrack-full conntrack-recovered configuration-reloaded configuration-refused restart-handled conflict-found conflict-resolved records-dropped" -- "${cur}"))
                     return 0
                     ;;
                 --last)

@@ -169,7 +169,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
         let invariant = &settings.invariants[watched.invariant];
         let required = &invariant.desired;
         let (deed, value) = match (Standing::of(&watched), watched.seen) {
-            (Standing::Holding, _) => return None,
+            (Standing::Ok, _) => return None,
             (Standing::Pending, _) => pending(&watched)?,
             (Standing::Drifted, Some(seen)) => {
                 match (scan.mode(&watched), invariant.target(seen)) {

@@ -37,21 +37,21 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
     let mut scan = scan(settings, request)?;
     scan.ignore_observed = options.ignore_observed;
     let limited = scan.limitation();
-    let holds = match scan.verdict() {
+    let code = match scan.verdict() {
         exit::OK if limited.is_some() => exit::TROUBLE,
         code => code,
     };
     let degraded = limited.as_ref().map(limits::text);
     let code = match &found {
-        Some(found) if holds == exit::OK => conflicts::verdict(found),
-        _ => holds,
+        Some(found) if code == exit::OK => conflicts::verdict(found),
+        _ => code,
     };
     Ok(if options.json.json {
         let report = Report {
             degraded,
             files_error,
             notes,
-            ..Report::of(&scan, holds, found.as_ref())
+            ..Report::of(&scan, code, found.as_ref())
         };
         print::json(&report, code)
     } else if options.brief {
@@ -59,9 +59,9 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
         let conflict = found
             .as_ref()
             .and_then(|found| conflicts::brief(found, rank));
-        let text = match (conflict.filter(|_| holds == exit::OK), degraded) {
+        let text = match (conflict.filter(|_| code == exit::OK), degraded) {
             (Some(conflict), _) => conflict,
-            (None, Some(reason)) if holds == exit::TROUBLE => format!("degraded: {reason}\n"),
+            (None, Some(reason)) if code == exit::TROUBLE => format!("degraded: {reason}\n"),
             _ => brief(&scan),
         };
         print::result(&text, code)
@@ -190,7 +190,7 @@ pub(super) fn verdict(engine: &Engine) -> u8 {
         match Standing::of(&watched) {
             Standing::Drifted => return exit::DRIFT,
             Standing::Unreadable => code = exit::TROUBLE,
-            Standing::Holding | Standing::Pending => {}
+            Standing::Ok | Standing::Pending => {}
         }
     }
     code
@@ -200,7 +200,7 @@ pub(super) fn verdict(engine: &Engine) -> u8 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Standing {
-    Holding,
+    Ok,
     Pending,
     Drifted,
     Unreadable,
@@ -209,7 +209,7 @@ pub(super) enum Standing {
 impl Standing {
     pub(super) fn of(watched: &Watched<'_>) -> Self {
         match watched.state {
-            Phase::Matching => Standing::Holding,
+            Phase::Matching => Standing::Ok,
             Phase::Pending | Phase::Waiting(_) | Phase::Blocked(_) => Standing::Pending,
             Phase::Unread | Phase::Unknown => Standing::Unreadable,
             Phase::Drifted { .. } | Phase::Restoring(_) | Phase::Contended => Standing::Drifted,
@@ -252,7 +252,7 @@ enum Kind {
 impl Kind {
     fn of(scan: &Scan, watched: &Watched<'_>) -> Option<Self> {
         match (Standing::of(watched), scan.mode(watched)) {
-            (Standing::Holding, _) => None,
+            (Standing::Ok, _) => None,
             (Standing::Drifted, Mode::Restore) => Some(Kind::Drifted),
             (Standing::Drifted, Mode::Observe) => Some(Kind::Observed),
             (Standing::Pending, _) => Some(Kind::Pending(because(watched)?)),
@@ -417,7 +417,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
         let only_observed = standing == Standing::Drifted && mode(&watched) == Mode::Observe;
         observed += usize::from(only_observed);
     }
-    let [holding, pending, drifted, unreadable] = counts;
+    let [ok, pending, drifted, unreadable] = counts;
     let all = engine.watched().count();
     if all == 0
         && engine
@@ -428,7 +428,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
     {
         return "no value is known".to_owned();
     }
-    let mut text = format!("{holding} of {} OK", Count(all, "value"));
+    let mut text = format!("{ok} of {} OK", Count(all, "value"));
     for (count, word) in [
         (drifted, "drifted"),
         (pending, "pending"),
@@ -448,7 +448,7 @@ pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> S
 #[derive(Serialize)]
 struct Report<'a> {
     /// Whether no value drifted, all could be read and the conntrack table is not full.
-    holds: bool,
+    ok: bool,
     /// Why a guard could not do its work here.
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
@@ -511,7 +511,7 @@ impl<'a> Report<'a> {
             }
         };
         Report {
-            holds: code == exit::OK,
+            ok: code == exit::OK,
             degraded: None,
             files_error: None,
             notes: Vec::new(),

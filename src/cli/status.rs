@@ -173,8 +173,8 @@ fn verdict(contents: &Contents, currency: &Currency) -> u8 {
     // Until the first scan is done, it is unknown.
     let severe = contents.starting || contents.degraded.iter().any(|it| it.severe);
     let is_full = contents.conntrack_full.is_some();
-    let severe = severe || contents.values.wrong == 0 && contents.values.unknown > 0;
-    match (currency, contents.values.wrong) {
+    let severe = severe || contents.values.drifted == 0 && contents.values.unknown > 0;
+    match (currency, contents.values.drifted) {
         (Currency::Current, 0) if !severe && !is_full => exit::OK,
         (Currency::Current, _) if !severe => exit::DRIFT,
         _ => exit::TROUBLE,
@@ -205,8 +205,8 @@ fn text(
     }
     configuration(&mut text, state, files, &ago, width);
     values(&mut text, state);
-    if !state.lost.is_empty() {
-        let _ = writeln!(text, "unavailable: {}", state.lost.join(", "));
+    if !state.unavailable.is_empty() {
+        let _ = writeln!(text, "unavailable: {}", state.unavailable.join(", "));
     }
     if let Some(usage) = state.conntrack_full {
         let usage = connections(usage.into());
@@ -357,10 +357,10 @@ fn values(text: &mut String, state: &Contents) {
     let _ = writeln!(
         text,
         "{} of {} OK ({} pending, {} drifted{unknown})",
-        values.holding,
+        values.ok,
         Count(values.watched, "value"),
         values.pending.saturating_sub(values.unknown),
-        values.wrong,
+        values.drifted,
     );
     let parts = [
         (values.observed, "only observed"),
@@ -487,7 +487,7 @@ fn table(
     }
     text.push('\n');
     let mut rows: Vec<(&String, &OutageState)> = state.outages.iter().collect();
-    rows.sort_by_key(|(_, outage)| Reverse(outage.wrong_usec));
+    rows.sort_by_key(|(_, outage)| Reverse(outage.total_usec));
     for (selector, outage) in rows {
         if selector.chars().count() > first {
             print::paragraph(text, "", selector, width);
@@ -504,7 +504,7 @@ fn table(
         let cells = [
             outage.count.to_string(),
             outage.open.to_string(),
-            time(outage, outage.wrong_usec),
+            time(outage, outage.total_usec),
             time(outage, outage.longest_usec),
             last,
         ];
@@ -694,7 +694,7 @@ unknown, >: had drifted before the first check, so the real time is longer
         state.starting = false;
         assert_eq!(verdict(&state, &Currency::Current), exit::DRIFT);
         assert_eq!(verdict(&state, &Currency::Ended), exit::TROUBLE);
-        state.values.wrong = 0;
+        state.values.drifted = 0;
         assert_eq!(verdict(&state, &Currency::Current), exit::OK);
         for old in [Currency::Stale, Currency::OfAnother(None)] {
             assert_eq!(verdict(&state, &old), exit::TROUBLE);

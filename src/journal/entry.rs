@@ -192,12 +192,12 @@ impl Entry {
         for (name, span) in [
             (fields::NETGUARD_WRITE_USEC, drift.wrote_after),
             (fields::NETGUARD_RESTORE_USEC, drift.took),
-            (fields::NETGUARD_WRONG_AT_MOST_USEC, drift.at_most),
+            (fields::NETGUARD_DRIFT_AT_MOST_USEC, drift.at_most),
         ] {
             self.push_some(name, span.map(microseconds));
         }
         let unknown = drift.unknown.then_some("yes");
-        self.push_some(fields::NETGUARD_WRONG_UNKNOWN, unknown);
+        self.push_some(fields::NETGUARD_DRIFT_UNKNOWN, unknown);
         self.push_some(fields::NETGUARD_EPISODE, drift.episode.map(|id| id.0));
         self.units(&drift.units);
         if let Some(again) = &drift.again {
@@ -384,9 +384,9 @@ impl Entry {
     fn tally(&mut self, tally: &Tally) {
         self.push(fields::NETGUARD_INVARIANTS, tally.invariants);
         self.push(fields::NETGUARD_VALUES, tally.values);
-        self.push(fields::NETGUARD_HOLDING, tally.matching);
+        self.push(fields::NETGUARD_OK, tally.matching);
         self.push(fields::NETGUARD_PENDING, tally.pending);
-        self.push(fields::NETGUARD_WRONG, tally.drifted);
+        self.push(fields::NETGUARD_DRIFTED, tally.drifted);
     }
 
     fn life(&mut self, tally: &Tally, outages: &Outages) {
@@ -403,11 +403,11 @@ impl Entry {
         self.push(fields::NETGUARD_OUTAGES, all.count);
         let unknown = (all.unknown > 0).then_some(all.unknown);
         self.push_some(fields::NETGUARD_OUTAGES_UNKNOWN, unknown);
-        self.push(fields::NETGUARD_WRONG_USEC, microseconds(all.duration));
+        self.push(fields::NETGUARD_TOTAL_USEC, microseconds(all.duration));
         self.push(fields::NETGUARD_LONGEST_USEC, microseconds(all.longest));
         for (selector, outage) in outages.worst.iter().take(MOST) {
             let mut text = format!(
-                "{selector} count={} wrong_usec={} longest_usec={}",
+                "{selector} count={} total_usec={} longest_usec={}",
                 outage.count,
                 microseconds(outage.duration),
                 microseconds(outage.longest)

@@ -26,9 +26,9 @@ netguard_core::words! {
         /// Another writer keeps changing what netguard restores.
         Contended = "contended",
         /// A source of events is unavailable.
-        SourceUnavailable = "source-lost",
+        SourceUnavailable = "source-unavailable",
         /// It works again.
-        SourceRecovered = "source-back",
+        SourceRecovered = "source-recovered",
         /// netguard cannot do a part of its work.
         Degraded = "degraded",
         /// It can again.
@@ -55,11 +55,7 @@ netguard_core::words! {
 impl Kind {
     /// The words that MESSAGE begins with, before a colon.
     pub fn words(self) -> String {
-        match self {
-            Kind::SourceUnavailable => "source unavailable".to_owned(),
-            Kind::SourceRecovered => "source recovered".to_owned(),
-            _ => self.as_str().replace('-', " "),
-        }
+        self.as_str().replace('-', " ")
     }
 
     /// The value of `MESSAGE_ID`: 128 random bits, made with `systemd-id128 new`.
@@ -200,10 +196,10 @@ fields! {
     NETGUARD_RESTORE_USEC
     /// From the last good read to the verified value, in microseconds, where
     /// the write itself was not detected: the maximum drift duration.
-    NETGUARD_WRONG_AT_MOST_USEC
+    NETGUARD_DRIFT_AT_MOST_USEC
     /// `yes` where the value had drifted before netguard started: the drift duration
     /// is unknown.
-    NETGUARD_WRONG_UNKNOWN
+    NETGUARD_DRIFT_UNKNOWN
     /// How many connections were deleted because they lacked the NAT that was restored.
     NETGUARD_CONNECTIONS_DELETED
     /// Why there may be more of them.
@@ -263,9 +259,9 @@ fields! {
     /// How many of them had begun before netguard started, where any had.
     NETGUARD_OUTAGES_UNKNOWN
     /// Total downtime in microseconds: simultaneous drifts count once.
-    NETGUARD_WRONG_USEC
+    NETGUARD_TOTAL_USEC
     /// The outages of one invariant, longest first:
-    /// `net.ipv4.ip_forward count=3 wrong_usec=132 longest_usec=66`, and
+    /// `net.ipv4.ip_forward count=3 total_usec=132 longest_usec=66`, and
     /// `unknown=1` where one had begun before netguard started.
     NETGUARD_OUTAGE
     /// The line that now takes precedence over one that contradicted the
@@ -276,11 +272,11 @@ fields! {
     /// Watched values, pending ones included.
     NETGUARD_VALUES
     /// Values as expected.
-    NETGUARD_HOLDING
+    NETGUARD_OK
     /// Values that do not exist in the kernel at present.
     NETGUARD_PENDING
     /// Values that have drifted.
-    NETGUARD_WRONG
+    NETGUARD_DRIFTED
 }
 
 #[cfg(test)]

@@ -258,7 +258,7 @@ fn a_check_is_persistent_where_it_is_asked_to_be() {
     assert!(told.ends_with("\n1 conflict\n"), "{told}");
     let output = root.netguard(&["check", "--persistent", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(json["holds"], true);
+    assert_eq!(json["ok"], true);
     assert_eq!(json["persistent"]["lines"][0]["place"]["line"], 1);
 }
 

@@ -205,7 +205,7 @@ fn outage_totals_outlive_a_guard_that_is_killed() {
     assert_eq!(stopped.event(), "stopped");
     assert_eq!(stopped.field("NETGUARD_OUTAGES"), (before + 1).to_string());
     let line = stopped.field("NETGUARD_OUTAGE");
-    let start = format!("net.ipv4.ip_forward count={} wrong_usec=", before + 1);
+    let start = format!("net.ipv4.ip_forward count={} total_usec=", before + 1);
     assert!(line.starts_with(&start), "{line}");
     assert_eq!(count(&outages(&root)), before + 1);
 }

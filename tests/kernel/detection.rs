@@ -60,7 +60,7 @@ fn without_fanotify_inotify_detects_and_the_loss_is_reported() {
         &wrapper,
         "[sysctl]\n\"net.ipv4.conf.cali1.route_localnet\" = 1\n\"net.ipv4.ip_forward\" = 1\n",
     );
-    let lost = guard.told_of("source-lost");
+    let lost = guard.told_of("source-unavailable");
     let lost: Vec<&str> = lost.iter().map(|r| r.field("NETGUARD_SOURCE")).collect();
     assert!(lost.contains(&"fanotify"), "{lost:?}");
     assert!(!lost.contains(&"inotify"), "{lost:?}");
@@ -90,7 +90,7 @@ fn a_guard_with_a_procfs_of_its_own_says_that_it_is_deaf() {
     let other = "mount -t proc proc /proc && exec \"$@\"";
     let wrapper = ["unshare", "--mount", "sh", "-c", other, "sh"];
     let mut guard = Guard::start_under(&wrapper, IP_FORWARD);
-    let lost = guard.told_of("source-lost");
+    let lost = guard.told_of("source-unavailable");
     let deaf = lost
         .iter()
         .find(|r| r.field("NETGUARD_SOURCE") == "fanotify");

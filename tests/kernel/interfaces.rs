@@ -160,7 +160,7 @@ fn interfaces_with_any_name_are_guarded_and_shown_escaped() {
     }
     let (_, _, records) = guard.stop();
     let stopped = records.last().expect("a last record");
-    assert_eq!(stopped.field("NETGUARD_WRONG"), "0");
+    assert_eq!(stopped.field("NETGUARD_DRIFTED"), "0");
     for record in &records {
         let raw = record.field("MESSAGE").chars().find(|c| c.is_control());
         assert_eq!(raw, None, "{record:?}");
@@ -202,7 +202,7 @@ fn each_new_interface_is_brought_into_line_again_and_again() {
     wait_until_let_go(&guard, "cali");
     let (_, _, records) = guard.stop();
     let stopped = records.last().expect("a last record");
-    assert_eq!(stopped.field("NETGUARD_WRONG"), "0");
+    assert_eq!(stopped.field("NETGUARD_DRIFTED"), "0");
     assert_eq!(
         stopped.field("NETGUARD_VALUES"),
         "0",
@@ -275,7 +275,7 @@ fn what_the_kernel_keeps_of_gone_interfaces_is_given_back() {
     });
     assert!(
         guard
-            .told_of("source-lost")
+            .told_of("source-unavailable")
             .iter()
             .all(|r| r.field("NETGUARD_SOURCE") != "fanotify")
     );
@@ -396,7 +396,7 @@ fn keys_that_an_mtu_recreates_are_restored_immediately_and_counted_from_when_the
         assert!(took < Duration::from_millis(500), "{took:?}");
         assert_eq!(record.drift(), "net.ipv6.conf.wg0.accept_ra 0>1>0");
         assert_ne!(record.field("NETGUARD_SOURCE"), "sweep");
-        let at_most = record.field("NETGUARD_WRONG_AT_MOST_USEC");
+        let at_most = record.field("NETGUARD_DRIFT_AT_MOST_USEC");
         let at_most: u128 = at_most.parse().expect("microseconds");
         assert!(at_most <= took.as_micros() + 500_000, "{record:?}");
         assert!(
@@ -415,7 +415,7 @@ fn keys_that_an_mtu_recreates_are_restored_immediately_and_counted_from_when_the
     });
     let (_, _, records) = guard.stop();
     let stopped = records.last().expect("a last record");
-    assert_eq!(stopped.field("NETGUARD_HOLDING"), "3", "{stopped:?}");
+    assert_eq!(stopped.field("NETGUARD_OK"), "3", "{stopped:?}");
 }
 
 #[test]

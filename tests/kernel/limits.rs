@@ -455,7 +455,7 @@ fn a_file_without_room_for_a_mark_is_scanned_and_marked_later() {
         error.contains("inotify: ") && error.contains("fs.inotify.max_user_watches"),
         "{error}"
     );
-    let lost = guard.told_of("source-lost");
+    let lost = guard.told_of("source-unavailable");
     assert!(!lost.iter().any(|r| r.field("NETGUARD_SOURCE") == "inotify"));
 
     let pid = guard.pid().to_string();

@@ -86,7 +86,7 @@ fn more_files_than_descriptors_are_kept_by_the_sweep() {
          \"net.ipv4.ip_forward\" = 1\n",
     );
     assert_eq!(guard.told_of("restore-failed").len(), 0);
-    let lost = guard.told_of("source-lost");
+    let lost = guard.told_of("source-unavailable");
     let is_fanotify = |r: &&&Record| r.field("NETGUARD_SOURCE") == "fanotify";
     assert!(!lost.iter().any(|r| is_fanotify(&r)), "{lost:?}");
     let degraded = guard.told_of("degraded")[0];
@@ -158,7 +158,7 @@ fn a_single_look_has_exit_codes() {
     let (code, text) = netguard(&["check", "--json"], wanted);
     assert_eq!(code, Some(1));
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(json["holds"], false);
+    assert_eq!(json["ok"], false);
     assert_eq!(json["values"][0]["key"], "net.ipv4.ip_forward");
     assert_eq!(json["values"][0]["state"], "drifted");
     let (code, text) = netguard(&["apply", "--dry-run"], wanted);
@@ -263,7 +263,7 @@ fn what_seccomp_denies_is_not_blamed_on_a_capability() {
         os.execvp(sys.argv[1], sys.argv[1:])\n";
     let guard = Guard::start_under(&["python3", "-c", deny], IP_FORWARD);
     let reason = |name: &str| {
-        let lost = guard.told_of("source-lost");
+        let lost = guard.told_of("source-unavailable");
         let lost = lost.iter().find(|r| r.field("NETGUARD_SOURCE") == name);
         lost.expect(name).field("NETGUARD_ERROR").to_owned()
     };
@@ -274,7 +274,7 @@ fn what_seccomp_denies_is_not_blamed_on_a_capability() {
     drop(guard);
     let without = ["setpriv", "--bounding-set=-sys_admin"];
     let guard = Guard::start_under(&without, IP_FORWARD);
-    let lost = guard.told_of("source-lost");
+    let lost = guard.told_of("source-unavailable");
     let lost = lost
         .iter()
         .find(|r| r.field("NETGUARD_SOURCE") == "fanotify");

@@ -23,7 +23,7 @@ fn what_has_drifted_at_the_start_is_put_right_before_it_is_ready() {
     assert_eq!(drift.drift(), "net.ipv4.ip_forward >0>1");
     assert_eq!(drift.field("NETGUARD_SOURCE"), "start");
     let started = guard.told_of("started")[0];
-    assert_eq!(started.field("NETGUARD_HOLDING"), "1");
+    assert_eq!(started.field("NETGUARD_OK"), "1");
 }
 
 #[test]
@@ -313,8 +313,8 @@ fn when_it_says_that_it_is_ready_status_has_what_it_found() {
         let count = |name: &str| values[name].as_u64().expect("a number") as usize;
         (
             count("watched"),
-            count("holding"),
-            count("wrong"),
+            count("ok"),
+            count("drifted"),
             count("pending"),
         )
     };

@@ -349,13 +349,13 @@ fn what_the_kernel_carries_over_is_put_down_to_the_write_that_caused_it() {
     let config =
         format!("[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"{eth0}\" = 0\n\"{redirects}\" = 1\n");
     let mut guard = Guard::start(&config);
-    let lost = guard.told_of("source-lost");
+    let lost = guard.told_of("source-unavailable");
     let lost = lost
         .iter()
         .any(|r| r.field("NETGUARD_SOURCE") == "connector");
     if !lost {
         guard.wait_for("the connector's loss", |record| {
-            record.event() == "source-lost" && record.field("NETGUARD_SOURCE") == "connector"
+            record.event() == "source-unavailable" && record.field("NETGUARD_SOURCE") == "connector"
         });
     }
     let start = guard.records.len();

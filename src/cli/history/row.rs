@@ -242,7 +242,7 @@ fn notes(entry: &Entry) -> Vec<String> {
         .again_by()
         .map(|place| format!("will recur: {}", line(&place)));
     let wrong = entry
-        .span(fields::NETGUARD_WRONG_AT_MOST_USEC)
+        .span(fields::NETGUARD_DRIFT_AT_MOST_USEC)
         .map(|span| format!("drifted for {} at most", Span(span)));
     let deleted = entry.number(fields::NETGUARD_CONNECTIONS_DELETED);
     let fault = entry.field(fields::NETGUARD_CONNECTIONS_ERROR);

@@ -66,7 +66,8 @@ pub struct Contents {
     /// The last restored drift.
     pub last: Option<Last>,
     /// The sources that are unavailable.
-    pub lost: Vec<String>,
+    #[serde(alias = "lost")]
+    pub unavailable: Vec<String>,
     /// What the guard cannot do, the worst first.
     #[serde(default)]
     pub degraded: Vec<Degraded>,
@@ -118,14 +119,16 @@ pub struct Values {
     /// All of them.
     pub watched: usize,
     /// As expected.
-    pub holding: usize,
+    #[serde(alias = "holding")]
+    pub ok: usize,
     /// Currently absent.
     pub pending: usize,
     /// Of these, what was not read: how it stands is unknown.
     #[serde(default)]
     pub unknown: usize,
     /// Not as expected.
-    pub wrong: usize,
+    #[serde(alias = "wrong")]
+    pub drifted: usize,
     /// Of these, the contended ones.
     pub contended: usize,
     /// Of these, those that could not be restored.
@@ -204,7 +207,8 @@ pub struct OutageState {
     pub open: u64,
     /// For how long some value had drifted, until this was written: several at
     /// once count once.
-    pub wrong_usec: u64,
+    #[serde(alias = "wrong_usec")]
+    pub total_usec: u64,
     /// The longest period without a break in which some value had drifted.
     pub longest_usec: u64,
     /// When the last began or ended.
@@ -267,10 +271,10 @@ impl Contents {
             values: Values {
                 invariants: tally.invariants,
                 watched: tally.values,
-                holding: tally.matching,
+                ok: tally.matching,
                 pending: tally.pending,
                 unknown: tally.unknown,
-                wrong: tally.drifted,
+                drifted: tally.drifted,
                 contended: status.contended,
                 failed: status.failed,
                 observed: status.observed,
@@ -281,7 +285,7 @@ impl Contents {
                 key: key.to_string(),
                 at_usec: clocks.realtime(*at),
             }),
-            lost: status.lost.iter().map(ToString::to_string).collect(),
+            unavailable: status.lost.iter().map(ToString::to_string).collect(),
             degraded: status.limitations.iter().map(Degraded::of).collect(),
             conntrack_full: status.conntrack_full.map(ConntrackState::from),
             episodes: memory.episodes,
@@ -364,7 +368,7 @@ impl OutageState {
         OutageState {
             count: outage.count,
             open: outage.open,
-            wrong_usec: microseconds(outage.duration),
+            total_usec: microseconds(outage.duration),
             longest_usec: microseconds(outage.longest),
             last_usec: clocks.realtime(outage.last),
             unknown: outage.unknown,
@@ -377,7 +381,7 @@ impl OutageState {
         if let Some(open) = &mut self.open_usec {
             // The file may be damaged.
             *open = open.saturating_add(usec);
-            self.wrong_usec = self.wrong_usec.saturating_add(usec);
+            self.total_usec = self.total_usec.saturating_add(usec);
             self.longest_usec = self.longest_usec.max(*open);
         }
     }
@@ -387,7 +391,7 @@ impl OutageState {
             count: self.count,
             unknown: self.unknown,
             open: self.open,
-            duration: Duration::from_micros(self.wrong_usec),
+            duration: Duration::from_micros(self.total_usec),
             longest: Duration::from_micros(self.longest_usec),
             last: clocks.monotonic(self.last_usec),
             running: self.open_usec.map(Duration::from_micros),
@@ -464,6 +468,19 @@ mod tests {
         let contents = Contents::of(&snapshot, 5);
         let text = serde_json::to_string(&contents).expect("JSON");
         let read: Contents = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read, contents);
+        // As netguard 0.1.0 wrote it.
+        let earlier = [
+            ("total_usec", "wrong_usec"),
+            ("ok", "holding"),
+            ("drifted", "wrong"),
+            ("unavailable", "lost"),
+        ]
+        .into_iter()
+        .fold(text, |text, (name, earlier)| {
+            text.replace(&format!("\"{name}\":"), &format!("\"{earlier}\":"))
+        });
+        let read: Contents = serde_json::from_str(&earlier).expect("JSON");
         assert_eq!(read, contents);
         let mut again = read.memory(clock::now(), clock::realtime_usec());
         let last = again.outages.values_mut().next().expect("an outage");

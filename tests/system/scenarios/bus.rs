@@ -83,7 +83,10 @@ fn networkmanager_comes_and_goes() {
     assert_restored(&node, &journal);
     // Its absence is no loss of a source.
     let losses: Vec<_> = journal.since(here);
-    assert!(!losses.iter().any(|r| r.is("source-lost")), "{losses:#?}");
+    assert!(
+        !losses.iter().any(|r| r.is("source-unavailable")),
+        "{losses:#?}"
+    );
 }
 
 /// Zeroes the value and waits until netguard says that it is back.
@@ -95,9 +98,9 @@ fn assert_restored(node: &Node, journal: &Journal) {
 }
 
 fn lost(record: &Record, source: &str) -> bool {
-    record.is("source-lost") && record.field("NETGUARD_SOURCE") == source
+    record.is("source-unavailable") && record.field("NETGUARD_SOURCE") == source
 }
 
 fn back(record: &Record, source: &str) -> bool {
-    record.is("source-back") && record.field("NETGUARD_SOURCE") == source
+    record.is("source-recovered") && record.field("NETGUARD_SOURCE") == source
 }

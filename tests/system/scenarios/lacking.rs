@@ -41,7 +41,7 @@ fn it_needs_nothing_that_centos_7_lacks() {
     assert_eq!(handled.field("NETGUARD_RESTORED"), "3");
     let lost = journal.since(0);
     let lost = lost.iter().find(|record| {
-        record.is("source-lost")
+        record.is("source-unavailable")
             && !["connector", "networkmanager", "firewalld"]
                 .contains(&record.field("NETGUARD_SOURCE"))
     });
@@ -75,7 +75,7 @@ fn without_fanotify_it_detects_by_inotify() {
     );
     let journal = node.journal();
     journal.wait(0, "fanotify's loss", |record| {
-        record.is("source-lost") && record.field("NETGUARD_SOURCE") == "fanotify"
+        record.is("source-unavailable") && record.field("NETGUARD_SOURCE") == "fanotify"
     });
     let status = node.machine.property("netguard", "StatusText");
     assert!(status.contains("unavailable: fanotify"), "{status}");

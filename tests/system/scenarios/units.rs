@@ -147,7 +147,7 @@ fn units_are_started_and_modules_loaded_by_systemd() {
     machine.systemctl("daemon-reload");
     machine.systemctl("daemon-reexec");
     journal.wait(here, "systemd", |record| {
-        record.is("source-back") && record.has("NETGUARD_SOURCE", "systemd")
+        record.is("source-recovered") && record.has("NETGUARD_SOURCE", "systemd")
     });
 
     // A start that takes long delays no other repair.
