@@ -17,7 +17,11 @@ fn a_refused_value_is_reported_once_with_what_to_do() {
     );
     let failed = guard.told_of("restore-failed");
     assert_eq!(failed.len(), 1);
-    assert!(failed[0].field("NETGUARD_ERROR").contains("does not accept this value"));
+    assert!(
+        failed[0]
+            .field("NETGUARD_ERROR")
+            .contains("does not accept this value")
+    );
     // The guard continues with the rest, through some sweeps.
     for _ in 0..3 {
         set("net/ipv4/ip_forward", "0");
@@ -244,7 +248,10 @@ fn a_value_that_names_nothing_is_reported_as_that() {
         panic!("{:?}", guard.records)
     };
     let error = failed.field("NETGUARD_ERROR");
-    assert!(error.starts_with("writing bbbr failed: the kernel knows nothing"), "{error}");
+    assert!(
+        error.starts_with("writing bbbr failed: the kernel knows nothing"),
+        "{error}"
+    );
     assert!(error.contains("correct the value"), "{error}");
     assert!(!error.contains("gone"), "{error}");
 }
