@@ -90,10 +90,21 @@ impl Program {
 }
 
 /// What the names of the programs of iptables begin with.
-const IPTABLES: [&str; 4] = ["iptables", "ip6tables", "xtables-legacy", "xtables-nft"];
+const IPTABLES: [&str; 5] = [
+    "iptables",
+    "ip6tables",
+    "xtables-legacy",
+    "xtables-multi",
+    "xtables-nft",
+];
 
 /// Of those that are certainly of the legacy backend.
-const LEGACY: [&str; 3] = ["iptables-legacy", "ip6tables-legac", "xtables-legacy"];
+const LEGACY: [&str; 4] = [
+    "iptables-legacy",
+    "ip6tables-legac",
+    "xtables-legacy",
+    "xtables-multi",
+];
 
 /// Of those that change other tables of nf_tables.
 const OTHERS: [&str; 2] = ["ebtables", "arptables"];

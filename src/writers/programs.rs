@@ -229,6 +229,7 @@ mod tests {
                 iptables,
             ),
             ("xtables-nft-mul", "xtables-nft-multi iptables-save", None),
+            ("xtables-multi", "xtables-multi iptables -F", iptables),
             ("nft", "nft flush ruleset", Some(Program::Nft)),
             ("sh", "sh -c ipset flush", None),
         ] {

@@ -164,8 +164,11 @@ pub(super) fn run_when(
     })
 }
 
+/// Whether a line on standard error is none that a program fails for. iptables-restore 1.4.21
+/// does not know the lock of the tables, reports that, and goes on.
 fn is_warning(line: &&str) -> bool {
-    line.trim().is_empty() || line.starts_with('#')
+    let is_about_lock = line.contains("unrecognized option '--wait");
+    line.trim().is_empty() || line.starts_with('#') || is_about_lock
 }
 
 /// The first complaint on standard error. iptables-nft-restore puts what the kernel refused on
@@ -327,6 +330,8 @@ mod tests {
         assert_eq!(ran.printed, input);
         let ran = run("echo 'program: ' >&2; echo why >&2; echo help >&2; exit 4");
         assert_eq!(ran.complaint, "program: why");
+        let ran = run("echo \"program: unrecognized option '--wait=1'\" >&2; echo why >&2; exit 2");
+        assert_eq!(ran.complaint, "why");
         // One that reads nothing, and prints more than is kept.
         let ran = run("seq 10000 >&2; kill $$");
         assert_eq!(ran.code, None);
