@@ -505,6 +505,50 @@ fn why_iptables_refuses_a_rule_is_printed_and_logged() {
     }
 }
 
+/// As that of CentOS 7 before 7.4, which warns of an option that it does not know.
+#[test]
+fn an_iptables_restore_that_does_not_know_the_lock_restores_and_says_why_not() {
+    alone(true);
+    let legacy = "/usr/sbin/xtables-legacy-multi";
+    run("cp", &[legacy, "/run/multi"]);
+    let script = "name=${0##*/}\n\
+         case $name in *-restore) for it; do shift; case $it in\n\
+         --wait*) echo \"$name: unrecognized option '$it'\" >&2 ;;\n\
+         *) set -- \"$@\" \"$it\" ;; esac; done; esac\n\
+         [ \"$*\" = -V ] && echo 'iptables v1.4.21' && exit\n\
+         exec /run/multi $name \"$@\"";
+    break_programs(script);
+    run("mount", &["--bind", "/run/script", legacy]);
+    let (code, said) = ask(&configuration(""), &["apply"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(rules("nat", "POSTROUTING"), [MASQUERADE]);
+    let refused = "[[iptables]]\nrule = \"-A INPUT --never\"\nfamily = \"ipv4\"\n";
+    let (code, said) = ask(refused, &["check"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("refuses the rule: unknown option \"--never\""),
+        "{said}"
+    );
+}
+
+/// The kernel has the target QUEUE for legacy tables only.
+#[test]
+fn a_rule_that_only_the_other_backend_takes_cannot_be_restored_and_may_be_there() {
+    alone(false);
+    let entry = "[[iptables]]\nrule = \"-A FORWARD -j QUEUE\"\nfamily = \"ipv4\"\n";
+    let why = "iptables refuses the rule: RULE_APPEND failed (No such file or directory)";
+    for verb in ["check", "apply"] {
+        let (code, said) = ask(entry, &[verb]);
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    let (code, said) = ask(&format!("{entry}absent = true\n"), &["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    run("iptables-legacy", &["-w", "-A", "FORWARD", "-j", "QUEUE"]);
+    let (code, said) = ask(entry, &["check"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn a_rule_whose_extension_is_installed_later_is_restored() {
     alone(false);
@@ -543,6 +587,10 @@ fn validate_reports_a_rule_that_iptables_refuses() {
         "{said}"
     );
     assert!(said.contains(":7:1\n"), "{said}");
+    assert!(
+        !said.contains("-restore") && !said.contains("nf_tables"),
+        "{said}"
+    );
     assert!(said.ends_with("netguard: 1 error in 1 file\n"), "{said}");
 }
 

@@ -257,7 +257,8 @@ pub struct Chain {
 /// of iptables.
 pub const IN_PART: &str = "nft: ";
 
-/// How a rule is listed in each backend; none is known where there is no backend.
+/// How a rule is listed in each backend, that of the node's iptables first; none is known where
+/// there is no backend.
 pub type Forms = Vec<(Backend, Form)>;
 
 /// How a rule is listed.

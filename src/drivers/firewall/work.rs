@@ -495,7 +495,12 @@ impl Work {
             }
         }
         let Some((_, places, length)) = found else {
-            return ReadOutcome::Absent;
+            let own = self.order.get(rule).and_then(|at| self.rules.get(*at));
+            let is_required = own.is_some_and(|it| !it.is_absent);
+            return match why_not_made(forms).filter(|_| is_required) {
+                Some(why) => ReadOutcome::Refused(Fault::new(libc::ENOEXEC, why).refused()),
+                None => ReadOutcome::Absent,
+            };
         };
         let position = self.position(rule).map(|wanted| {
             let value = Value::new(position(&places, length, wanted));
@@ -804,6 +809,15 @@ pub(super) fn why_invalid(forms: &Forms) -> Option<&str> {
         Form::Invalid(why) if is_invalid => Some(why.as_str()),
         _ => None,
     })
+}
+
+/// Why a rule cannot be made where it is missing: the node's iptables, whose form is the first,
+/// does not take it.
+fn why_not_made(forms: &Forms) -> Option<&str> {
+    match forms.first() {
+        Some((_, Form::Invalid(why))) => Some(why),
+        _ => None,
+    }
 }
 
 fn rule_of(resource: &Resource) -> Option<&Arc<FirewallRule>> {

@@ -361,13 +361,16 @@ impl Tool {
     fn check(&self, ran: &Ran) -> Result<(), Fault> {
         match ran.code {
             Some(0) => Ok(()),
-            code => Err(ran.fault(|complaint| match code {
-                Some(RESOURCE_PROBLEM) if !is_refusal(complaint) => libc::EBUSY,
-                // The dynamic loader, or a shell, could not start it.
-                Some(126..) => NOT_RUN,
-                _ if lacks_set(complaint) => NO_SET.0,
-                _ => libc::EINVAL,
-            })),
+            code => {
+                let fault = ran.fault(|complaint| match code {
+                    Some(RESOURCE_PROBLEM) if !is_refusal(complaint) => libc::EBUSY,
+                    // The dynamic loader, or a shell, could not start it.
+                    Some(126..) => NOT_RUN,
+                    _ if lacks_set(complaint) => NO_SET.0,
+                    _ => libc::EINVAL,
+                });
+                Err(Fault::new(fault.errno, without_place(&fault.text)))
+            }
         }
     }
 }
@@ -461,6 +464,25 @@ enum Printed {
 fn is_refusal(complaint: &str) -> bool {
     let answer = complaint.split_once(" failed (").map(|(_, rest)| rest);
     answer.is_some_and(|it| !MAY_SUCCEED.iter().any(|errno| it.starts_with(errno)))
+}
+
+/// A complaint without what is before it: which program of which version and backend it is of
+/// (`iptables-nft-restore v1.8.9 (nf_tables): line 3: why`), and the line of its input, which
+/// nobody has seen.
+fn without_place(complaint: &str) -> &str {
+    let Some((program, why)) = complaint.split_once(": ") else {
+        return complaint;
+    };
+    let mut words = program.split(' ');
+    let is_program = words.next().is_some_and(|it| it.contains("tables"))
+        && words.next().is_some_and(|it| it.starts_with('v'));
+    if !is_program {
+        return complaint;
+    }
+    let why = why.trim_start();
+    let line = why.strip_prefix("line ").and_then(|it| it.split_once(": "));
+    let line = line.filter(|(number, _)| number.bytes().all(|it| it.is_ascii_digit()));
+    line.map_or(why, |(_, why)| why)
 }
 
 /// Whether a program reports that a set does not exist that a rule names.
@@ -755,6 +777,38 @@ mod tests {
             ),
         ] {
             assert_eq!(is_refusal(&complaint), expected, "{complaint}");
+        }
+    }
+
+    #[test]
+    fn a_complaint_is_shown_without_the_program_and_its_line() {
+        for (complaint, expected) in [
+            (
+                "iptables-nft-restore v1.8.9 (nf_tables): line 3: RULE_APPEND failed (x): y",
+                "RULE_APPEND failed (x): y",
+            ),
+            (
+                "iptables v1.8.9 (nf_tables):  RULE_APPEND failed",
+                "RULE_APPEND failed",
+            ),
+            (
+                "iptables-restore v1.4.21: Set a doesn't exist.",
+                "Set a doesn't exist.",
+            ),
+            (
+                "ip6tables-restore v1.8.9 (legacy): unknown option \"--x\"",
+                "unknown option \"--x\"",
+            ),
+            (
+                "iptables-restore: line 4 failed",
+                "iptables-restore: line 4 failed",
+            ),
+            (
+                "iptables: error while loading shared libraries: x",
+                "iptables: error while loading shared libraries: x",
+            ),
+        ] {
+            assert_eq!(without_place(complaint), expected);
         }
     }
 
