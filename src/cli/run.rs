@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libsystemd::daemon::{self, NotifyState};
 
-use super::load::{load_or_why, procsys};
+use super::load::{leave_out_running, load_or_why, procsys};
 use super::{args, exit, print};
 use crate::config::{self, ConfigError, Loaded, Request, Severity};
 use crate::conflicts;
@@ -17,6 +17,7 @@ use crate::journal::write::Journal;
 use crate::journal::write::diagnostics;
 use crate::model::Settings;
 use crate::process_namespaces::NetworkNamespace;
+use crate::resource::ResourceKind;
 use crate::runtime::last_good::LastGoods;
 use crate::runtime::{self, Daemon};
 use crate::service::state::{self, Asked, starts};
@@ -68,6 +69,8 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
         }
         (Err(_), None) => return Err(exit::USAGE),
     };
+    let mut settings = settings;
+    leave_out_running(&mut settings, &request, &[ResourceKind::Sysctl]);
     let root = request.root.clone();
     let folder = root.clone();
     // With thousands of interfaces that takes longer than the first check.
@@ -81,11 +84,12 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
         load: {
             let goods = goods.clone();
             Arc::new(move || match config::load(&request) {
-                Ok(loaded) => {
+                Ok(mut loaded) => {
                     warn(&loaded, &request.root);
                     if let Some(goods) = &goods {
                         goods.keep(&loaded);
                     }
+                    leave_out_running(&mut loaded.settings, &request, &[ResourceKind::Sysctl]);
                     Ok(loaded.settings)
                 }
                 Err(error) => Err(error.to_string()),

@@ -1,6 +1,7 @@
 //! Links, addresses, routes, rules, neighbours and FDB entries: what may happen to
 //! each, and what the daemon does about it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -930,7 +931,8 @@ fn what_waits_is_pending_in_every_command() {
     enter();
     ETH0.iter().for_each(|line| shell(line));
     let address = "[[address]]\ndev = \"cali7\"\naddress = \"10.39.7.1/24\"\n";
-    let toml = format!("{address}{}", route_with("grace = \"60s\""));
+    let key = "[sysctl]\n\"net.ipv4.conf.eth0.log_martians\" = { value = 1, grace = \"60s\" }\n";
+    let toml = format!("{key}{address}{}", route_with("grace = \"60s\""));
     let root = configured("pending", &toml);
     let ask = |words: &[&str]| {
         let output = root.ask(words);
@@ -966,7 +968,13 @@ fn what_waits_is_pending_in_every_command() {
         text.contains("\nPending:\n") && text.contains(waits),
         "{text}"
     );
-    assert!(text.contains(grace), "{text}");
+    // They all know when.
+    let ends = |text: &str| -> BTreeSet<String> {
+        let ends = text.split(grace).skip(1);
+        ends.map(|it| it.chars().take(8).collect()).collect()
+    };
+    let checked = ask(&["check"]).1;
+    assert_eq!(ends(&checked), ends(&text), "{checked}{text}");
     let (json, _) = root.status(&["--json"]);
     let state: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     let pending = |key: &str| {
@@ -1082,6 +1090,28 @@ fn a_route_is_pending_while_its_source_is_no_address() {
 }
 
 /// `scope link` and a gateway contradict each other.
+#[test]
+fn a_guard_of_another_root_changes_no_link_of_the_running_system() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    shell("ip link set eth0 down");
+    let root = std::env::temp_dir().join(format!("netguard-other-{}", std::process::id()));
+    for folder in ["etc/netguard", "run/netguard", "proc/sys/net/ipv4"] {
+        fs::create_dir_all(root.join(folder)).expect("a folder");
+    }
+    let key = root.join("proc/sys/net/ipv4/ip_forward");
+    fs::write(&key, "0\n").expect("a file");
+    let toml = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n[link]\neth0 = { up = true }\n";
+    fs::write(root.join("etc/netguard/netguard.toml"), toml).expect("a file");
+    let guard = Guard::start_standard(&root);
+    let started = guard.told_of("started")[0].field("MESSAGE").to_owned();
+    assert!(started.contains("1 invariant,"), "{started}");
+    assert_eq!(fs::read_to_string(&key).expect("a file").trim(), "1");
+    assert!(shown("ip link show eth0").contains("state DOWN"));
+    drop(guard);
+    fs::remove_dir_all(root).expect("a folder");
+}
+
 #[test]
 fn a_route_that_makes_no_sense_has_failed_though_its_source_is_an_address() {
     enter();

@@ -109,18 +109,22 @@ impl DriftState {
     pub(super) fn remembered(self, clocks: &Clocks) -> Option<Remembered> {
         let process = |writer| Attribution::Known(Arc::new(writer));
         let key = Resource::parse(&self.key)?;
-        let found = self.value?;
         Some(Remembered {
-            found: match key.sysctl() {
-                Some(_) => Value::new(&found).into(),
-                None => State::parse(&found)?,
-            },
+            found: found(&key, &self.value?)?,
             key,
             since: self.since_usec.map(|at| clocks.monotonic(at)),
             found_at: clocks.monotonic(self.found_usec),
             writer: self.writer.map(process),
             counted: true,
         })
+    }
+}
+
+/// The state that a resource was found in, as the file has it.
+pub(super) fn found(key: &Resource, text: &str) -> Option<State> {
+    match key.sysctl() {
+        Some(_) => Some(Value::new(text).into()),
+        None => State::parse(text),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::drift::cut;
+use super::drift::{cut, found};
 use super::format::Clocks;
 use crate::engine::{Because, Failure, Pending, Remembered, Wait};
 use crate::journal::message::unreadable;
-use crate::resource::{Resource, State};
+use crate::resource::Resource;
 
 /// Values of one invariant that are pending for the same reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,9 +82,10 @@ impl PendingState {
             return None;
         }
         let found_at = clocks.monotonic(self.found_usec?);
+        let key = Resource::parse(&self.key)?;
         Some(Remembered {
-            key: Resource::parse(&self.key)?,
-            found: State::parse(self.value.as_ref()?)?,
+            found: found(&key, self.value.as_ref()?)?,
+            key,
             since: Some(found_at),
             found_at,
             writer: None,

@@ -363,6 +363,7 @@ impl Tool {
             Some(0) => Ok(()),
             code => {
                 let fault = ran.fault(|complaint| match code {
+                    _ if complaint.contains("(you must be root)") => libc::EACCES,
                     Some(RESOURCE_PROBLEM) if !is_refusal(complaint) => libc::EBUSY,
                     // The dynamic loader, or a shell, could not start it.
                     Some(126..) => NOT_RUN,
