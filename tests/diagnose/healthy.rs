@@ -121,12 +121,101 @@ fn no_cause_is_found_on_healthy_nodes() {
     });
 }
 
+/// What firewalld makes, in short.
+const FIREWALLD: &str = "nft -f - <<'END'
+table inet firewalld {
+    chain filter_PREROUTING { type filter hook prerouting priority 10;
+        icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept
+        meta nfproto ipv6 fib saddr . mark . iif oif missing drop
+    }
+    chain nat_POSTROUTING { type nat hook postrouting priority 110; jump nat_POSTROUTING_ZONES; }
+    chain nat_POSTROUTING_ZONES { iifname \"eth9\" goto nat_POST_trusted; oifname \"eth0\" goto nat_POST_public; }
+    chain nat_POST_trusted { masquerade; }
+    chain nat_POST_public { meta nfproto ipv4 oifname != \"lo\" masquerade; }
+    chain filter_FORWARD { type filter hook forward priority 10;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname \"lo\" accept
+        ct state vmap { invalid : drop, untracked : drop }
+        ip6 daddr { ::/96, 2002::/24 } reject with icmpv6 addr-unreachable
+        jump filter_FWD_ZONES
+        log prefix \"no zone \" reject with icmpx admin-prohibited
+    }
+    chain filter_FWD_ZONES { iifname { \"INGRESS\", \"eth9\" } goto filter_FWD_trusted; }
+    chain filter_FWD_trusted { ip saddr NETWORK accept; }
+}
+END";
+
+/// And kube-proxy.
+const KUBE_PROXY: &str = "nft -f - <<'END'
+table ip kube-proxy {
+    map service-ips { type ipv4_addr . inet_proto . inet_service : verdict;
+        elements = { 10.96.0.1 . tcp . 443 : goto service }; }
+    map no-endpoints { type ipv4_addr . inet_proto . inet_service : verdict; }
+    set cluster-ips { type ipv4_addr; elements = { 10.96.0.1 }; }
+    chain nat-prerouting { type nat hook prerouting priority -100; jump services; }
+    chain services { ip daddr . meta l4proto . th dport vmap @service-ips; }
+    chain service {
+        ip saddr != NETWORK jump mark-for-masquerade
+        numgen random mod 1 vmap { 0 : goto endpoint }
+    }
+    chain endpoint { meta l4proto tcp dnat to 10.9.9.9:6443; }
+    chain mark-for-masquerade { meta mark set meta mark | 0x4000; }
+    chain nat-postrouting { type nat hook postrouting priority 100; jump masquerading; }
+    chain masquerading {
+        meta mark & 0x4000 == 0 return
+        meta mark set meta mark ^ 0x4000
+        masquerade fully-random
+    }
+    chain filter-forward { type filter hook forward priority -110; ct state new jump check; }
+    chain check {
+        ip daddr . meta l4proto . th dport vmap @no-endpoints
+        ip daddr @cluster-ips reject
+    }
+}
+END";
+
+#[test]
+fn rules_of_nft_as_programs_make_them_are_judged() {
+    try_all(&Style::ALL, |style| {
+        let of_style = |text: &str| {
+            let text = text.replace("NETWORK", style.network());
+            text.replace("INGRESS", style.ingress())
+        };
+        let verdict = |lab: &Lab, port: &[&str]| {
+            let asked = [&[style.pod(), OUTSIDE, "--no-probe"], port].concat();
+            let (code, found) = lab.diagnose(&asked);
+            let first = causes(&found).first().map(|it| it["text"].to_string());
+            (code, first.unwrap_or_else(|| found["rows"].to_string()))
+        };
+        for rules in [FIREWALLD, KUBE_PROXY] {
+            let lab = Lab::new(*style);
+            lab.node.run(&of_style(rules));
+            if rules == FIREWALLD {
+                lab.node.run("iptables -t nat -F");
+            }
+            for port in [&[][..], &["--port", "tcp/7"], &["--port", "udp/7"]] {
+                let (code, text) = verdict(&lab, port);
+                assert_eq!(code, 0, "{style:?} {port:?} {rules}: {text}");
+            }
+            assert!(lab.pings(UNTIL_ANSWERED), "{style:?} {rules}");
+        }
+        // The zone has the interface no more.
+        let lab = Lab::new(*style);
+        let rules = of_style(FIREWALLD).replace(&format!("\"{}\", ", style.ingress()), "");
+        lab.node.run(&rules);
+        let expected = "\"inet firewalld filter_FORWARD rule 7 rejects it\"".to_owned();
+        assert_eq!(verdict(&lab, &[]), (1, expected), "{style:?}");
+        assert!(!lab.pings("-c 1 -W 1"), "{style:?}");
+    });
+}
+
 /// iptables-save(8) leaves out what these match, and prints `-A FORWARD -j DROP`; or it does not
 /// print the table.
 #[test]
 fn a_rule_of_nft_in_a_chain_of_iptables_is_unknown() {
     for rule in [
-        "ip saddr { 10.77.0.1, 10.77.0.2 } drop",
+        "ip ttl { 1, 2 } drop",
         "ip daddr 9.9.9.1-9.9.9.9 drop",
         "ip saddr > 192.0.2.1 drop",
         "ip saddr 10.65.0.2 ip length 1 drop",

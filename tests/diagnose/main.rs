@@ -8,6 +8,7 @@ mod full_size;
 mod healthy;
 mod ipv6;
 mod lab;
+mod nft_rules;
 mod pods;
 mod probes;
 mod trace;

@@ -352,7 +352,7 @@ const DROPS: &[Drops] = &[
     drops(
         "rule",
         "inet own mine rule 2 drops it",
-        "nft add table inet own; nft 'add set inet own pods { type ipv4_addr; elements = { 10.65.0.2 } ; }'
+        "nft add table inet own; nft 'add set inet own pods { type ipv4_addr; flags dynamic; elements = { 10.65.0.2 } ; }'
          nft 'add chain inet own mine { type filter hook forward priority 10; }'
          nft 'add rule inet own mine tcp dport 1 drop; add rule inet own mine ip saddr @pods drop'",
     ),
@@ -363,13 +363,12 @@ const DROPS: &[Drops] = &[
          nft 'add chain inet own mine { type filter hook forward priority 10; policy drop; }'
          nft add rule inet own mine ip ttl 1 accept",
     ),
-    // iptables-save(8) prints `-A FORWARD -j DROP`, and no set.
+    // iptables-save(8) prints `-A FORWARD -j DROP`.
     drops(
         "rule",
         "filter FORWARD rule 1 drops it",
         "iptables -P FORWARD ACCEPT
-         nft 'add set ip filter pods { type ipv4_addr; elements = { 10.65.0.2 } ; }'
-         nft 'add rule ip filter FORWARD ip daddr @pods drop'",
+         nft add rule ip filter FORWARD ip daddr 10.65.0.2 ip ttl != 0 drop",
     ),
     Drops {
         fix: "; firewalld makes this chain: change it there, or it may come back",

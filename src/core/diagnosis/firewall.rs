@@ -1,10 +1,11 @@
 //! What rules of iptables do with a packet, as far as that can be known from their text.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::native::{FAMILY, words_of_nft};
+use super::native::FAMILY;
 use super::observed::{Packet, Protocol, Seen};
 use super::routing::contains;
 use super::trace::Backend;
@@ -86,19 +87,30 @@ pub struct Chain {
     pub policy: Option<String>,
     /// Its rules, each without `-A CHAIN`.
     pub rules: Vec<String>,
-    /// Those of which iptables-save(8) leaves something out, by index, with the handle by which
-    /// nft(8) knows each: they have the text that that gives them.
-    pub native: BTreeMap<usize, u64>,
+    /// Those of which iptables-save(8) leaves something out, by index.
+    pub native: BTreeMap<usize, Native>,
+}
+
+/// A rule that has the text that nft(8) gives it.
+#[derive(Debug, Clone)]
+pub struct Native {
+    /// The handle by which nft knows it.
+    pub handle: u64,
+    /// The rules of iptables that it stands for; nothing where it is not understood.
+    pub rules: Option<Vec<Vec<String>>>,
 }
 
 impl Chain {
-    /// The words of a rule; nothing where it is not understood.
-    fn words(&self, index: usize) -> Option<Vec<String>> {
-        let rule = self.rules.get(index)?;
-        match self.native.contains_key(&index) {
-            true => words_of_nft(rule),
-            false => words_of_line(rule),
+    /// The words of a rule, or of those that it stands for; nothing where it is not understood.
+    fn words(&self, index: usize) -> Option<Cow<'_, [Vec<String>]>> {
+        match self.native.get(&index) {
+            Some(native) => native.rules.as_deref().map(Cow::Borrowed),
+            None => Some(vec![words_of_line(self.rules.get(index)?)?].into()),
         }
+    }
+
+    fn handle(&self, index: usize) -> Option<u64> {
+        self.native.get(&index).map(|it| it.handle)
     }
 }
 
@@ -121,6 +133,8 @@ pub struct Traffic<'a> {
     pub is_reply: bool,
     /// Whether it is the error that asks the sender of one for shorter packets.
     pub is_error: bool,
+    /// Whether it is known that its destination was not translated.
+    pub is_untranslated: bool,
     /// Its mark.
     pub mark: Mark,
     /// Which addresses are the node's own.
@@ -139,6 +153,7 @@ impl<'a> Traffic<'a> {
             port: packet.port,
             is_reply,
             is_error: false,
+            is_untranslated: false,
             mark: Mark::NONE,
             own,
         }
@@ -427,11 +442,11 @@ impl Firewall {
         chains.flat_map(move |((_, name), chain)| {
             let is_called = called.contains(name.as_str());
             (0..chain.rules.len()).filter_map(move |index| {
-                let words = chain.words(index)?;
-                let (words, target) = split(&words);
-                if !["MASQUERADE", "SNAT"].contains(&target.name) {
-                    return None;
-                }
+                let all = chain.words(index)?;
+                let mut all = all.iter().map(|it| split(it));
+                let translates =
+                    |target: &Target<'_>| ["MASQUERADE", "SNAT"].contains(&target.name);
+                let (words, _) = all.find(|(_, target)| translates(target))?;
                 let mut matching = Matching::new(&self.sets, traffic);
                 // It may be set on the way there.
                 matching.mark.known = 0;
@@ -468,7 +483,11 @@ impl Ruleset {
         self.chains.get(&(table, name.to_owned()))
     }
 
-    fn words(&self, table: FirewallTable, (chain, index): Step<'_>) -> Option<Vec<String>> {
+    fn words(
+        &self,
+        table: FirewallTable,
+        (chain, index): Step<'_>,
+    ) -> Option<Cow<'_, [Vec<String>]>> {
         self.chain(table, chain)?.words(index)
     }
 
@@ -480,23 +499,24 @@ impl Ruleset {
             chain: chain.to_owned(),
             number: index + 1,
             rule: own.rules.get(index)?.clone(),
-            handle: own.native.get(&index).copied(),
+            handle: own.handle(index),
         })
     }
 
     /// Whether a rule ends its chain alone.
     fn is_return(&self, table: FirewallTable, step: Step<'_>) -> bool {
-        self.words(table, step).is_some_and(|words| {
-            let target = split(&words).1;
-            target.is_goto || target.name == "RETURN"
+        self.words(table, step).is_some_and(|all| {
+            let mut targets = all.iter().map(|it| split(it).1);
+            targets.any(|it| it.is_goto || it.name == "RETURN")
         })
     }
 
     /// Whether a rule is about packets without a mark: the rules after it are for those that
     /// have it.
     fn wants_mark(&self, table: FirewallTable, step: Step<'_>) -> bool {
+        let is_for_unmarked = |it: &Vec<String>| it.windows(2).any(|it| it == ["!", "--mark"]);
         let words = self.words(table, step);
-        words.is_some_and(|words| words.windows(2).any(|it| it == ["!", "--mark"]))
+        words.is_some_and(|all| all.iter().any(is_for_unmarked))
     }
 
     /// As it would be with another rule, first or last in its chain.
@@ -507,7 +527,8 @@ impl Ruleset {
         match is_first {
             true => {
                 chain.rules.insert(0, place.rule.clone());
-                chain.native = chain.native.iter().map(|(at, it)| (at + 1, *it)).collect();
+                let native = std::mem::take(&mut chain.native);
+                chain.native = native.into_iter().map(|(at, it)| (at + 1, it)).collect();
             }
             false => chain.rules.push(place.rule.clone()),
         }
@@ -526,13 +547,13 @@ impl Ruleset {
             if !called.insert(name.as_str()) {
                 continue;
             }
-            let targets = (0..chain.rules.len()).filter_map(|index| {
-                let words = chain.words(index)?;
-                let name = split(&words).1.name.to_owned();
-                let found = self.chains.get_key_value(&(table, name))?;
-                Some(found.0.1.as_str())
-            });
-            open.extend(targets);
+            for all in (0..chain.rules.len()).filter_map(|index| chain.words(index)) {
+                open.extend(all.iter().filter_map(|words| {
+                    let name = split(words).1.name.to_owned();
+                    let found = self.chains.get_key_value(&(table, name))?;
+                    Some(found.0.1.as_str())
+                }));
+            }
         }
         called
     }
@@ -562,7 +583,7 @@ impl<'a> Walk<'a> {
             chain: chain.to_owned(),
             number,
             rule: rule.to_owned(),
-            handle: index.and_then(|it| own?.native.get(&it).copied()),
+            handle: index.and_then(|it| own?.handle(it)),
         }
     }
 
@@ -583,78 +604,91 @@ impl<'a> Walk<'a> {
             if self.without.contains(&(name, index)) {
                 continue;
             }
-            let Some(words) = chain.words(index) else {
+            let Some(all) = chain.words(index) else {
                 self.unsure
                     .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
                 continue;
             };
-            let (matches, target) = split(&words);
-            let mut matching = Matching::new(self.sets, self.traffic);
-            matching.mark = self.mark;
-            matching.all(matches);
-            if matching.result == Match::No {
-                continue;
-            }
-            let is_certain = is_sure && matching.result == Match::Yes;
-            let place = self.place(name, index + 1, rule);
-            let fate = match target.name {
-                "" => continue,
-                "ACCEPT" => Fate::Accepted,
-                it if DROPS.contains(&it) => Fate::Dropped,
-                "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Fate::Translated,
-                "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
-                "RETURN" if is_certain => {
-                    self.end((name, index));
-                    return End::Over;
-                }
-                "RETURN" => {
-                    is_sure = false;
-                    continue;
-                }
-                "MARK" => {
-                    self.set_mark(target.options, is_certain);
-                    continue;
-                }
-                // Neither translation nor the state of a connection is as for others then.
-                "CT" | "NOTRACK" if target.is_untracked() => {
-                    self.unsure.push((Fate::Elsewhere, place));
-                    continue;
-                }
-                "CONNMARK" => {
-                    let restores = target.options.iter().any(|it| it == "--restore-mark");
-                    if restores {
-                        self.mark.known = 0;
+            for (words, is_met) in self.met(&all) {
+                let target = split(words).1;
+                let is_certain = is_sure && is_met;
+                let place = self.place(name, index + 1, rule);
+                let fate = match target.name {
+                    "" => continue,
+                    "ACCEPT" => Fate::Accepted,
+                    it if DROPS.contains(&it) => Fate::Dropped,
+                    "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Fate::Translated,
+                    "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
+                    "RETURN" if is_certain => {
+                        self.end((name, index));
+                        return End::Over;
                     }
-                    continue;
-                }
-                other => {
-                    let key = (self.table, other.to_owned());
-                    let found = self.ruleset.chains.get_key_value(&key);
-                    let Some(((_, other), called)) = found else {
+                    "RETURN" => {
+                        is_sure = false;
                         continue;
-                    };
-                    self.callers.push((name, index));
-                    let end = self.chain(other, called, is_certain, depth + 1);
-                    self.callers.pop();
-                    match end {
-                        End::Over if target.is_goto && is_certain => {
-                            self.end((name, index));
-                            return End::Over;
-                        }
-                        End::Over if target.is_goto => is_sure = false,
-                        End::Over => {}
-                        end => return end,
                     }
-                    continue;
+                    "MARK" => {
+                        self.set_mark(target.options, is_certain);
+                        continue;
+                    }
+                    // Neither translation nor the state of a connection is as for others then.
+                    "CT" | "NOTRACK" if target.is_untracked() => {
+                        self.unsure.push((Fate::Elsewhere, place));
+                        continue;
+                    }
+                    "CONNMARK" => {
+                        let restores = target.options.iter().any(|it| it == "--restore-mark");
+                        if restores {
+                            self.mark.known = 0;
+                        }
+                        continue;
+                    }
+                    other => {
+                        let key = (self.table, other.to_owned());
+                        let found = self.ruleset.chains.get_key_value(&key);
+                        let Some(((_, other), called)) = found else {
+                            continue;
+                        };
+                        self.callers.push((name, index));
+                        let end = self.chain(other, called, is_certain, depth + 1);
+                        self.callers.pop();
+                        match end {
+                            End::Over if target.is_goto && is_certain => {
+                                self.end((name, index));
+                                return End::Over;
+                            }
+                            End::Over if target.is_goto => is_sure = false,
+                            End::Over => {}
+                            end => return end,
+                        }
+                        continue;
+                    }
+                };
+                if is_certain {
+                    self.end((name, index));
+                    return End::Fate(fate, place);
                 }
-            };
-            if is_certain {
-                self.end((name, index));
-                return End::Fate(fate, place);
+                self.unsure.push((fate, place));
             }
-            self.unsure.push((fate, place));
         }
         End::Over
+    }
+
+    /// Those of the rules that one stands for that match, or may; and whether that is certain.
+    fn met<'b>(&self, all: &'b [Vec<String>]) -> Vec<(&'b [String], bool)> {
+        let matched = |words: &'b Vec<String>| {
+            let mut matching = Matching::new(self.sets, self.traffic);
+            matching.mark = self.mark;
+            matching.all(split(words).0);
+            let is_met = matching.result == Match::Yes;
+            (matching.result != Match::No).then_some((words.as_slice(), is_met))
+        };
+        let mut found: Vec<_> = all.iter().filter_map(matched).collect();
+        // It meets none of the others then.
+        if let Some(met) = found.iter().find(|it| it.1).copied() {
+            found = vec![met];
+        }
+        found
     }
 
     fn set_mark(&mut self, options: &[String], is_certain: bool) {
@@ -842,7 +876,12 @@ impl<'a> Matching<'a> {
                 let mut states = value.split(',');
                 match states.clone().any(|it| it == own) {
                     true => Match::Yes,
-                    false if states.any(|it| it == "DNAT" || it == "SNAT") => Match::Unknown,
+                    false
+                        if states
+                            .any(|it| it == "SNAT" || it == "DNAT" && !traffic.is_untranslated) =>
+                    {
+                        Match::Unknown
+                    }
                     false => Match::No,
                 }
             }
@@ -1035,6 +1074,7 @@ mod tests {
             port: None,
             is_reply,
             is_error: false,
+            is_untranslated: false,
             mark: Mark::NONE,
             own: &BTreeSet::new(),
         };

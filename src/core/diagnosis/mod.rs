@@ -14,7 +14,7 @@
 mod agents;
 mod checks;
 pub mod firewall;
-mod native;
+pub mod native;
 pub mod observed;
 mod path;
 mod probes;

@@ -1,8 +1,13 @@
 //! Rules as nft(8) prints them, in the words of iptables(8), as far as both have them.
 
+use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::net::IpAddr;
 
 use crate::resource::{Prefix, words_of_line};
+
+/// The elements of the sets and maps of a table, by name, as nft prints them.
+pub type Elements = BTreeMap<String, String>;
 
 /// What icmp(7) and icmpv6 call the messages that are met here.
 const MESSAGES: [(&str, &str, &str); 6] = [
@@ -15,112 +20,359 @@ const MESSAGES: [(&str, &str, &str); 6] = [
 ];
 
 /// What ends a rule, and what iptables calls that.
-const VERDICTS: [(&str, &str); 5] = [
-    ("accept", "ACCEPT"),
-    ("drop", "DROP"),
-    ("return", "RETURN"),
-    ("reject", "REJECT"),
-    ("masquerade", "MASQUERADE"),
-];
+const VERDICTS: [(&str, &str); 3] = [("accept", "ACCEPT"), ("drop", "DROP"), ("return", "RETURN")];
 
 /// An option that iptables does not have: of which protocol the packet is, as `ip` or `ip6`.
 pub(super) const FAMILY: &str = "--nfproto";
 
-/// The words of a rule; nothing where iptables has none for a part of it.
-pub(super) fn words_of_nft(rule: &str) -> Option<Vec<String>> {
+/// Another: whether it matches is not known.
+const UNKNOWN: &str = "--unknown";
+
+/// What a match begins with.
+const MATCHES: [&str; 24] = [
+    "ah", "comp", "ct", "esp", "ether", "exthdr", "fib", "frag", "icmp", "icmpv6", "iifgroup",
+    "ip", "ip6", "limit", "meta", "oifgroup", "rt", "sctp", "socket", "tcp", "th", "udp",
+    "udplite", "xt",
+];
+
+/// What shows that a part of a rule that is not understood does more than match.
+const EFFECTS: [&str; 18] = [
+    "add", "delete", "dnat", "dup", "flow", "fwd", "map", "notrack", "offload", "queue",
+    "redirect", "set", "snat", "synproxy", "target", "tproxy", "update", "vmap",
+];
+
+/// How many rules one may stand for.
+const MOST: usize = 50_000;
+
+/// A rule as rules of iptables: one for each element of the sets that it names, of which no
+/// packet meets two. Nothing where it may do what is not understood.
+pub fn words_of_nft(rule: &str, sets: &Elements) -> Option<Vec<Vec<String>>> {
     let words = words_of_line(rule)?;
     let mut words = words.iter().map(String::as_str).peekable();
-    let mut found: Vec<String> = Vec::new();
-    while let Some(word) = words.next() {
-        let match_of = match word {
+    let mut found = vec![Vec::new()];
+    while let Some(word) = words.peek() {
+        match *word {
             "counter" => {
+                words.next();
                 while words
-                    .next_if(|it| matches!(*it, "packets" | "bytes"))
+                    .next_if(|it| ["packets", "bytes"].contains(it))
                     .is_some()
                 {
                     words.next();
                 }
-                continue;
             }
             "comment" => {
                 words.next();
-                continue;
+                words.next();
             }
-            "ip" | "ip6" => match words.next()? {
-                "saddr" => Match("-s", address),
-                "daddr" => Match("-d", address),
-                "protocol" | "nexthdr" => Match("-p", plain),
-                _ => return None,
-            },
-            "iifname" | "iif" => Match("-i", interface),
-            "oifname" | "oif" => Match("-o", interface),
-            "meta" => match words.next()? {
-                "l4proto" => Match("-p", plain),
-                "protocol" | "nfproto" => Match(FAMILY, family),
-                "mark" => {
-                    words.next_if_eq(&"set")?;
-                    let mark = plain(words.next()?)?;
-                    found.extend(["-j", "MARK", "--set-mark", &mark].map(str::to_owned));
-                    let is_last = words.next().is_none_or(|it| it == "comment");
-                    return is_last.then_some(found);
+            "log" => {
+                words.next();
+                skip_options(&mut words);
+            }
+            _ => {
+                let rest: Vec<&str> = words.clone().collect();
+                if let Some(target) = target(&rest) {
+                    each(&mut found, &target);
+                    return Some(found);
                 }
-                _ => return None,
-            },
-            "tcp" | "udp" => {
-                let option = match words.next()? {
-                    "sport" => "--sport",
-                    "dport" => "--dport",
-                    _ => return None,
-                };
-                found.extend(["-p", word].map(str::to_owned));
-                Match(option, ports)
+                let is_known = match_in(&mut words, sets, &mut found)?;
+                if !is_known {
+                    unknown(&rest, &mut found)?;
+                    return Some(found);
+                }
+                if found.len() > MOST {
+                    return None;
+                }
+                // That of a map is the last.
+                if found
+                    .iter()
+                    .any(|it| it.iter().any(|it| it == "-j" || it == "-g"))
+                {
+                    return words
+                        .next()
+                        .is_none_or(|it| it == "comment")
+                        .then_some(found);
+                }
             }
-            "icmp" | "icmpv6" => {
-                words.next_if_eq(&"type")?;
-                let name = words.next()?;
-                let (_, _, number) = MESSAGES.iter().find(|it| (it.0, it.1) == (word, name))?;
-                found.extend(["-p", word, "--icmp-type", number].map(str::to_owned));
-                continue;
-            }
-            "ct" => {
-                words.next_if_eq(&"state")?;
-                Match("--ctstate", states)
-            }
-            "jump" | "goto" => {
-                let option = if word == "jump" { "-j" } else { "-g" };
-                found.extend([option, words.next()?].map(str::to_owned));
-                let is_last = words.next().is_none_or(|it| it == "comment");
-                return is_last.then_some(found);
-            }
-            verdict => {
-                let (_, target) = VERDICTS.iter().find(|it| it.0 == verdict)?;
-                found.extend(["-j", target].map(str::to_owned));
-                // A reject may say with what; a comment is the last.
-                let is_last = words.next().is_none_or(|it| it == "comment");
-                return (is_last || verdict == "reject").then_some(found);
-            }
-        };
-        let Match(option, decode) = match_of;
-        if words.next_if_eq(&"!=").is_some() {
-            found.push("!".to_owned());
         }
-        found.extend([option.to_owned(), decode(words.next()?)?]);
     }
     Some(found)
 }
 
-/// An option, and how its value is read.
-struct Match(&'static str, fn(&str) -> Option<String>);
+type Words<'a, I> = Peekable<I>;
+
+fn each(all: &mut [Vec<String>], more: &[String]) {
+    all.iter_mut().for_each(|it| it.extend_from_slice(more));
+}
+
+fn owned<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).into()
+}
+
+/// The options of `log`.
+fn skip_options<'a, I: Iterator<Item = &'a str>>(words: &mut Words<'a, I>) {
+    const OPTIONS: [&str; 6] = [
+        "prefix",
+        "level",
+        "group",
+        "snaplen",
+        "queue-threshold",
+        "flags",
+    ];
+    while let Some(option) = words.next_if(|it| OPTIONS.contains(it)) {
+        let of = words.next();
+        if option == "flags" && ["tcp", "ip"].map(Some).contains(&of) {
+            words.next();
+        }
+    }
+}
+
+/// What a rule does in the end, where only that is left of it.
+fn target(rest: &[&str]) -> Option<Vec<String>> {
+    let rest = match rest {
+        [rest @ .., "comment", _] => rest,
+        rest => rest,
+    };
+    match rest {
+        ["jump", name] => Some(owned(["-j", name])),
+        ["goto", name] => Some(owned(["-g", name])),
+        // It may say with what, or how.
+        ["reject", ..] => Some(owned(["-j", "REJECT"])),
+        ["masquerade", ..] => Some(owned(["-j", "MASQUERADE"])),
+        ["snat", ..] => Some(owned(["-j", "SNAT"])),
+        ["dnat", ..] => Some(owned(["-j", "DNAT"])),
+        ["meta", "mark", "set", mark] => Some(owned(["-j", "MARK", "--set-mark", &number(mark)?])),
+        ["meta", "mark", "set", "meta", "mark", "|", mark] => {
+            Some(owned(["-j", "MARK", "--or-mark", &number(mark)?]))
+        }
+        [verdict] => {
+            let (_, target) = VERDICTS.iter().find(|it| it.0 == *verdict)?;
+            Some(owned(["-j", target]))
+        }
+        _ => None,
+    }
+}
+
+/// What is left of a rule, from a match on that is not understood.
+fn unknown(rest: &[&str], found: &mut [Vec<String>]) -> Option<()> {
+    let is_match = rest.first().is_some_and(|it| MATCHES.contains(it));
+    if !is_match || rest.iter().any(|it| EFFECTS.contains(it)) {
+        return None;
+    }
+    each(found, &owned([UNKNOWN, "?"]));
+    // Without a verdict it changes nothing.
+    let places = 1..rest.len();
+    let ends = places.filter_map(|at| target(&rest[at..]));
+    if let Some(target) = ends.into_iter().next() {
+        each(found, &target);
+    }
+    Some(())
+}
+
+/// What is compared: an option, how its value is read, and what has to match too.
+struct Field {
+    protocol: Option<String>,
+    option: &'static str,
+    decode: fn(&str) -> Option<String>,
+}
+
+/// A comparison, with a value or with those of a set: whether it is understood. The words of it
+/// are added to each of the rules. Nothing where it is half a rule.
+fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
+    words: &mut Words<'a, I>,
+    sets: &Elements,
+    found: &mut Vec<Vec<String>>,
+) -> Option<bool> {
+    let mut fields = Vec::new();
+    loop {
+        let Some(field) = field(words) else {
+            return Some(false);
+        };
+        fields.push(field);
+        if words.next_if_eq(&".").is_none() {
+            break;
+        }
+    }
+    for protocol in fields.iter().filter_map(|it| it.protocol.as_deref()) {
+        each(found, &owned(["-p", protocol]));
+    }
+    let mask = match fields[..] {
+        [
+            Field {
+                option: "--mark", ..
+            },
+        ] => words.next_if_eq(&"&").map(|_| words.next()),
+        _ => None,
+    };
+    let is_map = words.next_if_eq(&"vmap").is_some();
+    let is_inverted = words.next_if_eq(&"!=").is_some();
+    words.next_if_eq(&"==");
+    let elements = match words.next()? {
+        "{" => words
+            .by_ref()
+            .take_while(|it| *it != "}")
+            .collect::<Vec<_>>()
+            .join(" "),
+        name if name.starts_with('@') => match sets.get(&name[1..]) {
+            Some(elements) => elements.clone(),
+            None => return Some(false),
+        },
+        operator if ["<", ">", "<=", ">=", "&", "|", "^", "/"].contains(&operator) => {
+            return Some(false);
+        }
+        first => {
+            let mut value = vec![first];
+            for _ in 1..fields.len() {
+                value.extend([words.next()?, words.next()?]);
+            }
+            let is_read = value
+                .iter()
+                .step_by(2)
+                .zip(&fields)
+                .all(|(value, field)| (field.decode)(value).is_some());
+            if !is_read {
+                return Some(false);
+            }
+            value.join(" ")
+        }
+    };
+    // `established,related` is one value: those of a set have a blank behind the comma.
+    let elements = elements.split(", ").filter(|it| !it.trim().is_empty());
+    let mut rules = Vec::new();
+    for element in elements {
+        let (key, verdict) = match element.split_once(" : ") {
+            Some((key, verdict)) => (key, Some(verdict)),
+            None => (element, None),
+        };
+        if verdict.is_some() != is_map {
+            return Some(false);
+        }
+        let values: Vec<&str> = key.split(" . ").collect();
+        let mut rule = Vec::new();
+        for (index, field) in fields.iter().enumerate() {
+            let value = values.get(index).filter(|_| values.len() == fields.len());
+            // What follows is a timeout, or the like.
+            let value = value.and_then(|it| (field.decode)(it.split_whitespace().next()?));
+            let Some(mut value) = value else {
+                rule.extend(owned([UNKNOWN, "?"]));
+                continue;
+            };
+            if let Some(mask) = mask {
+                value = format!("{value}/{}", mask?);
+            }
+            if is_inverted {
+                rule.push("!".to_owned());
+            }
+            rule.extend([field.option.to_owned(), value]);
+        }
+        if let Some(verdict) = verdict {
+            let verdict: Vec<&str> = verdict.split_whitespace().collect();
+            rule.extend(target(&verdict)?);
+        }
+        rules.push(rule);
+    }
+    match is_inverted {
+        // Not one of several fields is not the same as none of them.
+        true if fields.len() > 1 => return Some(false),
+        true => each(found, &rules.concat()),
+        false => {
+            let product = |of: &Vec<String>| {
+                let of = of.clone();
+                rules
+                    .iter()
+                    .map(move |rule| [of.clone(), rule.clone()].concat())
+                    .collect::<Vec<_>>()
+            };
+            if found.len().saturating_mul(rules.len()) > MOST {
+                return None;
+            }
+            *found = found.iter().flat_map(product).collect();
+        }
+    }
+    Some(true)
+}
+
+/// The field at the beginning of a comparison.
+fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Words<'a, I>) -> Option<Field> {
+    let plain_field = |option, decode| {
+        Some(Field {
+            protocol: None,
+            option,
+            decode,
+        })
+    };
+    let of = |protocol: &str, option, decode| {
+        Some(Field {
+            protocol: Some(protocol.to_owned()),
+            option,
+            decode,
+        })
+    };
+    match words.next()? {
+        "ip" | "ip6" => match words.next()? {
+            "saddr" => plain_field("-s", address),
+            "daddr" => plain_field("-d", address),
+            "protocol" | "nexthdr" => plain_field("-p", plain),
+            _ => None,
+        },
+        "iifname" | "iif" => plain_field("-i", interface),
+        "oifname" | "oif" => plain_field("-o", interface),
+        "meta" => match words.next()? {
+            "l4proto" => plain_field("-p", plain),
+            "protocol" | "nfproto" => plain_field(FAMILY, family),
+            "mark" => plain_field("--mark", number),
+            _ => None,
+        },
+        word @ ("tcp" | "udp" | "th") => {
+            let option = match words.next()? {
+                "sport" => "--sport",
+                "dport" => "--dport",
+                _ => return None,
+            };
+            match word {
+                "th" => plain_field(option, ports),
+                protocol => of(protocol, option, ports),
+            }
+        }
+        word @ ("icmp" | "icmpv6") => {
+            words.next_if_eq(&"type")?;
+            match word {
+                "icmp" => of(word, "--icmp-type", |it| Some(message("icmp", it))),
+                _ => of(word, "--icmp-type", |it| Some(message("icmpv6", it))),
+            }
+        }
+        "ct" => match words.next()? {
+            "state" => plain_field("--ctstate", states),
+            "status" => plain_field("--ctstate", status),
+            _ => None,
+        },
+        "fib" => {
+            let option = match words.next()? {
+                "saddr" => "--src-type",
+                "daddr" => "--dst-type",
+                _ => return None,
+            };
+            words.next_if_eq(&"type")?;
+            plain_field(option, local)
+        }
+        _ => None,
+    }
+}
 
 fn address(text: &str) -> Option<String> {
     let is_whole = text.parse::<IpAddr>().is_ok();
     (is_whole || Prefix::parse(text).is_some()).then(|| text.to_owned())
 }
 
-/// A name or a number, and no set.
+/// A name or a number.
 fn plain(text: &str) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     text.chars().all(is_plain).then(|| text.to_owned())
+}
+
+fn number(text: &str) -> Option<String> {
+    text.starts_with(|it: char| it.is_ascii_digit())
+        .then(|| text.to_owned())
 }
 
 fn family(text: &str) -> Option<String> {
@@ -138,7 +390,7 @@ fn interface(text: &str) -> Option<String> {
         Some(begin) => format!("{begin}+"),
         None => text.to_owned(),
     };
-    (!text.starts_with(['@', '{', '$'])).then_some(text)
+    (!text.starts_with(['{', '$'])).then_some(text)
 }
 
 fn ports(text: &str) -> Option<String> {
@@ -147,10 +399,26 @@ fn ports(text: &str) -> Option<String> {
     Some(format!("{}:{}", first?, last?))
 }
 
+/// The number of a message. Those of others are not met here.
+fn message(protocol: &str, name: &str) -> String {
+    let own = MESSAGES.iter().find(|it| (it.0, it.1) == (protocol, name));
+    own.map_or(name, |it| it.2).to_owned()
+}
+
 fn states(text: &str) -> Option<String> {
     const KNOWN: [&str; 5] = ["invalid", "new", "established", "related", "untracked"];
     let is_known = text.split(',').all(|it| KNOWN.contains(&it));
     is_known.then(|| text.to_ascii_uppercase())
+}
+
+fn status(text: &str) -> Option<String> {
+    ["dnat", "snat"]
+        .contains(&text)
+        .then(|| text.to_ascii_uppercase())
+}
+
+fn local(text: &str) -> Option<String> {
+    (text == "local").then(|| "LOCAL".to_owned())
 }
 
 #[cfg(test)]
@@ -159,50 +427,127 @@ mod tests {
 
     #[test]
     fn rules_are_put_in_other_words_or_are_unknown() {
+        let sets = [
+            ("pods", "10.65.0.0/24, 10.66.0.1 timeout 1h expires 59m"),
+            ("none", ""),
+            ("ways", "10.65.0.2 : drop, 10.65.0.3 : jump own"),
+            ("services", "10.96.0.1 . tcp . 443 : goto own"),
+        ];
+        let sets = sets
+            .map(|(name, all)| (name.to_owned(), all.to_owned()))
+            .into();
         for (rule, expected) in [
-            ("ct state invalid drop", Some("--ctstate INVALID -j DROP")),
+            ("ct state invalid drop", &["--ctstate INVALID -j DROP"][..]),
             (
                 "iifname \"cali*\" ip saddr != 10.65.0.0/16 counter packets 3 bytes 252 drop",
-                Some("-i cali+ ! -s 10.65.0.0/16 -j DROP"),
+                &["-i cali+ ! -s 10.65.0.0/16 -j DROP"],
             ),
             (
                 "tcp dport 80-90 counter accept comment \"drop\"",
-                Some("-p tcp --dport 80:90 -j ACCEPT"),
+                &["-p tcp --dport 80:90 -j ACCEPT"],
             ),
-            ("comment \"drop\" accept", Some("-j ACCEPT")),
-            ("udp sport 53 jump own", Some("-p udp --sport 53:53 -j own")),
+            ("comment \"drop\" accept", &["-j ACCEPT"]),
+            ("udp sport 53 jump own", &["-p udp --sport 53:53 -j own"]),
             (
                 "icmp type echo-request drop",
-                Some("-p icmp --icmp-type 8 -j DROP"),
+                &["-p icmp --icmp-type 8 -j DROP"],
             ),
-            ("reject with icmp type host-prohibited", Some("-j REJECT")),
-            ("ip saddr { 10.0.0.1, 10.0.0.2 } drop", None),
-            ("ip saddr @pods drop", None),
-            ("ip saddr > 10.0.0.1 drop", None),
-            ("ip saddr 10.0.0.1-10.0.0.9 drop", None),
-            ("iifname { \"a\", \"b\" } drop", None),
-            ("iifname @own drop", None),
-            ("ct state { new, established } drop", None),
-            ("ct state != new drop", Some("! --ctstate NEW -j DROP")),
-            ("tcp sequence 1 drop", None),
-            ("udp length 1 drop", None),
-            ("ip ttl 1 drop", None),
-            ("limit rate over 1/second drop", None),
-            ("meta mark set 1", Some("-j MARK --set-mark 1")),
-            ("meta mark set 1 drop", None),
-            ("meta mark set ct mark", None),
+            ("reject with icmp type host-prohibited", &["-j REJECT"]),
+            (
+                "log prefix \"a \" flags tcp sequence,options drop",
+                &["-j DROP"],
+            ),
+            (
+                "ip saddr { 10.0.0.1, 10.0.0.2 } drop",
+                &["-s 10.0.0.1 -j DROP", "-s 10.0.0.2 -j DROP"],
+            ),
+            (
+                "ip saddr != { 10.0.0.1, 10.0.0.2 } drop",
+                &["! -s 10.0.0.1 ! -s 10.0.0.2 -j DROP"],
+            ),
+            (
+                "ip saddr @pods drop",
+                &["-s 10.65.0.0/24 -j DROP", "-s 10.66.0.1 -j DROP"],
+            ),
+            ("ip saddr @none drop", &[]),
+            ("ip saddr @other drop", &["--unknown ? -j DROP"]),
+            (
+                "ip saddr vmap @ways",
+                &["-s 10.65.0.2 -j DROP", "-s 10.65.0.3 -j own"],
+            ),
+            (
+                "ip daddr . meta l4proto . th dport vmap @services",
+                &["-d 10.96.0.1 -p tcp --dport 443:443 -g own"],
+            ),
+            (
+                "ip saddr . ip daddr 10.0.0.1 . 10.0.0.2 drop",
+                &["-s 10.0.0.1 -d 10.0.0.2 -j DROP"],
+            ),
+            (
+                "ct state vmap { invalid : drop, established : accept }",
+                &[
+                    "--ctstate INVALID -j DROP",
+                    "--ctstate ESTABLISHED -j ACCEPT",
+                ],
+            ),
+            (
+                "ct state established,related accept",
+                &["--ctstate ESTABLISHED,RELATED -j ACCEPT"],
+            ),
+            (
+                "iifname { \"a\", \"b*\" } drop",
+                &["-i a -j DROP", "-i b+ -j DROP"],
+            ),
+            ("fib daddr type local drop", &["--dst-type LOCAL -j DROP"]),
+            ("ip saddr > 10.0.0.1 drop", &["--unknown ? -j DROP"]),
+            ("ip saddr 10.0.0.1-10.0.0.9 drop", &["--unknown ? -j DROP"]),
+            ("ct state != new drop", &["! --ctstate NEW -j DROP"]),
+            ("tcp sequence 1 drop", &["--unknown ? -j DROP"]),
+            (
+                "meta nfproto ipv6 fib saddr . mark . iif oif missing drop",
+                &["--nfproto ip6 --unknown ? -j DROP"],
+            ),
+            ("ip ttl 1 counter", &["--unknown ?"]),
+            (
+                "ip saddr 10.0.0.1 limit rate over 1/second burst 5 packets jump own",
+                &["-s 10.0.0.1 --unknown ? -j own"],
+            ),
+            ("meta mark set 1", &["-j MARK --set-mark 1"]),
+            (
+                "meta mark & 0x0000ff00 == 0x00001000 drop",
+                &["--mark 0x00001000/0x0000ff00 -j DROP"],
+            ),
+            (
+                "meta mark != 0x00001000 drop",
+                &["! --mark 0x00001000 -j DROP"],
+            ),
             (
                 "oifname \"eth0\" counter masquerade",
-                Some("-o eth0 -j MASQUERADE"),
+                &["-o eth0 -j MASQUERADE"],
             ),
-            ("meta nfproto ipv6 drop", Some("--nfproto ip6 -j DROP")),
-            ("meta protocol { ip, arp } drop", None),
-            ("drop drop", None),
-            ("ip", None),
-            ("", Some("")),
+            ("dnat to 10.0.0.1:80", &["-j DNAT"]),
+            ("meta nfproto ipv6 drop", &["--nfproto ip6 -j DROP"]),
+            (
+                "meta protocol { ip, arp } drop",
+                &["--nfproto ip -j DROP", "--nfproto arp -j DROP"],
+            ),
+            ("", &[""]),
         ] {
-            let found = words_of_nft(rule).map(|it| it.join(" "));
-            assert_eq!(found.as_deref(), expected, "{rule}");
+            let found = words_of_nft(rule, &sets).expect(rule);
+            let found: Vec<String> = found.iter().map(|it| it.join(" ")).collect();
+            assert_eq!(found, expected, "{rule}");
+        }
+        for rule in [
+            "meta mark set 1 drop",
+            "meta mark set ct mark",
+            "meta mark set meta mark ^ 0x4000 masquerade",
+            "ip ttl 1 dnat to 10.0.0.1",
+            "add @own { ip saddr } drop",
+            "ip daddr vmap { 10.0.0.1 : drop, 10.0.0.2",
+            "queue to 1",
+            "notrack",
+        ] {
+            assert_eq!(words_of_nft(rule, &sets), None, "{rule}");
         }
     }
 }

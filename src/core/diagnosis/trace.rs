@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::firewall::{Ruleset, is_drop};
+use super::native::Elements;
 use crate::model::Family;
 use crate::resource::{FirewallTable, TableFamily};
 
@@ -81,6 +82,8 @@ pub struct Rules {
     pub devices: BTreeMap<ChainId, Vec<String>>,
     /// Their policies: a trace does not report those of legacy chains.
     pub policies: BTreeMap<ChainId, String>,
+    /// The elements of the sets and maps of each table.
+    pub sets: BTreeMap<String, Elements>,
 }
 
 impl Rules {
@@ -188,6 +191,9 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     let (mut hooks, mut policies) = (BTreeMap::new(), BTreeMap::new());
     let mut devices = BTreeMap::new();
     let (mut table, mut open) = (String::new(), None::<ChainId>);
+    // The set that is open, and its elements; nothing once they are not all listed.
+    let mut set = None::<(String, Option<String>)>;
+    let mut sets = BTreeMap::<String, Elements>::new();
     // An element list, or the chain of a `jump {`, goes on in the next lines.
     let (mut pending, mut depth) = (String::new(), 0);
     for line in text.lines() {
@@ -206,6 +212,21 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
                     table: table.clone(),
                     chain: name.to_owned(),
                 });
+            }
+            (Some("set" | "map"), Some(name), Some("{"), None) => {
+                set = Some((name.to_owned(), Some(String::new())));
+            }
+            (Some("}"), None, None, None) => {
+                if let Some((name, Some(elements))) = set.take() {
+                    sets.entry(table.clone())
+                        .or_default()
+                        .insert(name, elements);
+                }
+            }
+            (Some(first), _, _, None) => {
+                if let Some((_, elements)) = &mut set {
+                    add_elements(elements, first, words);
+                }
             }
             (Some("type"), Some("filter" | "nat" | "route"), Some("hook"), Some(chain)) => {
                 hooks.insert(chain.clone(), parts.next().unwrap_or_default().to_owned());
@@ -254,6 +275,27 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
         hooks,
         devices,
         policies,
+        sets,
+    }
+}
+
+/// Adds what a line of a set has of its elements: the first begins with `elements = {`.
+fn add_elements(elements: &mut Option<String>, first: &str, words: &str) {
+    match first {
+        // Of one that rules fill, not all may be printed.
+        "flags" if words.contains("dynamic") => *elements = None,
+        "type" | "typeof" | "flags" | "size" | "timeout" | "gc-interval" | "policy" | "comment"
+        | "counter" | "auto-merge" => {}
+        _ => {
+            let line = words
+                .trim_start_matches("elements = {")
+                .trim_end_matches('}')
+                .trim();
+            if let Some(elements) = elements {
+                elements.push_str(line);
+                elements.push(' ');
+            }
+        }
     }
 }
 
@@ -467,6 +509,7 @@ table inet own { # handle 4
                 .map(|it| (it.number, it.text.as_str(), it.counted))
         };
         assert_eq!(found.all.len(), 5, "{found:?}");
+        assert_eq!(found.sets["ip filter"]["pods"].trim(), "10.0.0.1, 10.0.0.2");
         let hook = |table, name| found.hooks[&chain(Backend::Nft, table, name)].as_str();
         let own = &found.devices[&chain(Backend::Nft, "netdev first", "in")];
         assert_eq!(own, &["eth0"]);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::helper::sizes::base_chains;
+use super::helper::sizes::{BaseChain, base_chains};
 use super::helper::{self, listed, programs, saved};
 use nix::libc;
 
@@ -12,7 +12,8 @@ use super::kernel_rules;
 use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
 use super::trace::is_own_table;
-use crate::diagnosis::firewall::{Chain, Firewall, Foreign, NativeChain, Ruleset};
+use crate::diagnosis::firewall::{Chain, Firewall, Foreign, Native, NativeChain, Ruleset};
+use crate::diagnosis::native::{Elements, words_of_nft};
 use crate::diagnosis::observed::Seen;
 use crate::diagnosis::trace::{At, Backend, ChainId, Listed, Rules, rules_of_nft};
 use crate::engine::Errno;
@@ -23,7 +24,7 @@ use crate::resource::{
 };
 use crate::words::plain;
 
-/// The hooks of chains whose rules may drop or change packets.
+/// The hooks of chains whose rules may drop or change packets, by number.
 const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
 
 /// Those of chains that an interface has.
@@ -84,7 +85,7 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
                     return Err(format!("reading the rules of nf_tables: {}", plain(&error)));
                 }
             };
-            complete(&mut chains, &whole, &of_nft);
+            complete(family, &mut chains, &whole, &of_nft, &listed.sets);
             without_foreign(family, &mut chains, &firewall.foreign);
         }
         firewall.rulesets.push(Ruleset {
@@ -154,10 +155,13 @@ fn without_foreign(
 /// Gives rules of which iptables-save(8) leaves something out the text that nft gives them, and
 /// adds the chains of tables that it does not print at all.
 fn complete(
+    family: Family,
     chains: &mut BTreeMap<(FirewallTable, String), Chain>,
     whole: &kernel_rules::Rules,
     of_nft: &BTreeMap<(FirewallTable, String), OfNft>,
+    sets: &BTreeMap<String, Elements>,
 ) {
+    let (own, none) = (TableFamily::from(family).as_str(), Elements::new());
     for (key, (policy, _)) in of_nft {
         let chain = || Chain {
             policy: policy.clone(),
@@ -166,6 +170,7 @@ fn complete(
         chains.entry(key.clone()).or_insert_with(chain);
     }
     for (key, rules) in whole {
+        let sets = sets.get(&format!("{own} {}", key.0.as_str()));
         let chain = chains.entry(key.clone()).or_default();
         // What was printed is another state of the chain, or not all of it.
         let is_other = chain.rules.len() != rules.len();
@@ -175,11 +180,21 @@ fn complete(
             if !is_other && rule.is_printed_by(text) {
                 continue;
             }
-            chain.native.insert(index, rule.handle);
-            match of_nft.get(key).and_then(|(_, rules)| rules.get(index)) {
-                Some(listed) => text.clone_from(&listed.text),
-                None => text.push_str(" (iptables does not print all of it)"),
-            }
+            let rules = match of_nft.get(key).and_then(|(_, rules)| rules.get(index)) {
+                Some(listed) => {
+                    text.clone_from(&listed.text);
+                    words_of_nft(text, sets.unwrap_or(&none))
+                }
+                None => {
+                    text.push_str(" (iptables does not print all of it)");
+                    None
+                }
+            };
+            let native = Native {
+                handle: rule.handle,
+                rules,
+            };
+            chain.native.insert(index, native);
         }
     }
 }
@@ -230,13 +245,21 @@ fn list() -> Result<String, Fault> {
 /// A base chain that is not one of iptables: of its rules nothing is known without nft.
 fn unlisted_by_nft(
     family: Family,
-    (kind, table, chain): &(TableFamily, String, String),
+    BaseChain {
+        family: kind,
+        table,
+        name: chain,
+        hook,
+    }: &BaseChain,
 ) -> Option<Foreign> {
     let kind = kind.as_str();
+    let hook = HOOKS
+        .get(*hook)
+        .filter(|_| !["bridge", "netdev"].contains(&kind));
     let place = format!("nft table {kind} {table}, chain {chain} (nft is not installed)");
     is_foreign(family, kind, table, chain).then(|| Foreign {
         place,
-        hook: None,
+        hook: hook.map(|it| (*it).to_owned()),
         devices: Vec::new(),
         rules: None,
     })
@@ -289,6 +312,7 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
 /// The chains of a table that is not one of iptables.
 fn ruleset_of(table: &str, listed: &Rules) -> Ruleset {
     let mut ruleset = Ruleset::default();
+    let (sets, none) = (listed.sets.get(table), Elements::new());
     let key = |id: &ChainId| (NativeChain::TABLE, id.chain.clone());
     for (id, policy) in listed.policies.iter().filter(|(id, _)| id.table == table) {
         let chain = ruleset.chains.entry(key(id)).or_default();
@@ -300,7 +324,11 @@ fn ruleset_of(table: &str, listed: &Rules) -> Ruleset {
     for ((id, at), rule) in rules {
         if let At::Rule(handle) = at {
             let chain = ruleset.chains.entry(key(id)).or_default();
-            chain.native.insert(chain.rules.len(), *handle);
+            let native = Native {
+                handle: *handle,
+                rules: words_of_nft(&rule.text, sets.unwrap_or(&none)),
+            };
+            chain.native.insert(chain.rules.len(), native);
             chain.rules.push(rule.text.clone());
         }
     }

@@ -11,7 +11,7 @@ use crate::diagnosis::observed::{Link, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::trace::{At, Hop};
-use crate::diagnosis::verdict::{Cause, Reason};
+use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Family, SysctlKey};
 use crate::resource::{FirewallTable, Name, words_of_line};
 
@@ -72,7 +72,7 @@ fn listed<'a>(firewall: &'a Firewall, hop: &Hop) -> Option<(&'a Ruleset, Place)>
         chain: chain.chain.clone(),
         number,
         rule: rule.clone(),
-        handle: index.and_then(|it| own.native.get(&it).copied()),
+        handle: index.and_then(|it| Some(own.native.get(&it)?.handle)),
     };
     Some((ruleset, place))
 }
@@ -179,7 +179,12 @@ impl<'a> Case<'a> {
             Some(layer_3(self.node(), end))
         };
         let egress = if leg.is_bridged { bridge() } else { leg.egress };
+        let mut rows = self.rows.iter();
+        let is_unknown =
+            self.is_diverted || rows.any(|it| it.place == "firewall" && it.level == Level::Unknown);
         Traffic {
+            // Else nat has been passed.
+            is_untranslated: !leg.is_reply && !is_unknown,
             iif: leg.ingress.map(|it| it.name.as_str()),
             oif: egress.map(|it| it.name.as_str()),
             mark: self.mark,
@@ -433,7 +438,11 @@ pub(super) fn foreign(
         });
         let is_sure = |fate| move |it: &Outcome| it.fate == fate && it.unsure.is_empty();
         let outcomes: Vec<Outcome> = outcomes.collect();
-        if outcomes.iter().all(is_sure(Fate::Accepted)) {
+        // Behind the routing it is the source that is translated: see `translation`.
+        let is_last = it.hook.as_deref() == Some("postrouting");
+        let is_passed =
+            |it: &Outcome| is_sure(Fate::Accepted)(it) || is_last && is_sure(Fate::Translated)(it);
+        if outcomes.iter().all(is_passed) {
             continue;
         }
         let drops = outcomes.iter().all(is_sure(Fate::Dropped));
@@ -544,6 +553,16 @@ pub(super) fn translation(
         case.unknown("firewall", format!("{words}: {}", unsure.rule));
         return None;
     }
+    let mut foreign = firewall.foreign.iter();
+    match foreign.find_map(|it| translates(firewall, it, &traffic)) {
+        Some(Some(by)) => {
+            case.is_translated = true;
+            return Some(format!("; translated by {by}"));
+        }
+        // There is a row about it.
+        Some(None) => return None,
+        None => {}
+    }
     let (from, to) = (traffic.from, traffic.to);
     let untranslated = format!("; the source stays {from}");
     let probes = case.seen.probes.as_ref().and_then(|it| it.as_ref().ok());
@@ -563,6 +582,34 @@ pub(super) fn translation(
         false => case.failed("firewall", what, cause),
     }
     None
+}
+
+/// Whether a chain that is not one of iptables translates the source of a packet, and by which
+/// rule; the latter is nothing where it may.
+fn translates(
+    firewall: &Firewall,
+    foreign: &Foreign,
+    traffic: &Traffic<'_>,
+) -> Option<Option<String>> {
+    if foreign.hook.as_deref() != Some("postrouting") {
+        return None;
+    }
+    let Some(NativeChain {
+        table,
+        chain,
+        ruleset,
+    }) = &foreign.rules
+    else {
+        return Some(None);
+    };
+    let outcome = firewall.outcome(ruleset, NativeChain::TABLE, chain, traffic);
+    match (outcome.fate, outcome.by, outcome.unsure.is_empty()) {
+        (Fate::Translated, Some(by), true) => {
+            Some(Some(format!("{table} {} rule {}", by.chain, by.number)))
+        }
+        (Fate::Translated, _, _) | (_, _, false) => Some(None),
+        _ => None,
+    }
 }
 
 /// Why no rule translates the source of a packet.

@@ -10,7 +10,7 @@ use nix::libc;
 use crate::engine::Errno;
 use crate::model::Family;
 use crate::netlink::netfilter::{NF_TABLES, be_u32, number, request, split, table_family, text};
-use crate::netlink::{DUMP, INTERRUPTED, Requests, errno};
+use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, errno};
 use crate::resource::{BUILT_IN, Backend, FirewallTable, TableFamily};
 use crate::sys::xtables::{self, Entries};
 
@@ -59,11 +59,24 @@ fn of_nf_tables(family: Family, table: FirewallTable) -> io::Result<Sizes> {
 const HOOK: u16 = 4;
 const POLICY: u16 = 5;
 
-/// The base chains of all tables of nf_tables that do something: family, table and name.
+/// A base chain of nf_tables.
+#[derive(Debug)]
+pub struct BaseChain {
+    /// The family of its table.
+    pub family: TableFamily,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// The number of its hook (`NF_INET_PRE_ROUTING` and so on).
+    pub hook: usize,
+}
+
+/// Those of all tables that do something.
 ///
 /// # Errors
 /// The system's.
-pub fn base_chains() -> io::Result<Vec<(TableFamily, String, String)>> {
+pub fn base_chains() -> io::Result<Vec<BaseChain>> {
     let mut found = Vec::new();
     let request = request(GET_CHAIN, DUMP, 0, |_| ());
     let asked = Requests::open(NETLINK_NETFILTER)
@@ -80,19 +93,26 @@ pub fn base_chains() -> io::Result<Vec<(TableFamily, String, String)>> {
     }
 }
 
-fn base_chain(message: &[u8]) -> Option<(TableFamily, String, String)> {
+/// That of a message, where it is one that does something.
+pub fn base_chain(message: &[u8]) -> Option<BaseChain> {
     let (table, name, size) = chain(message)?;
     let (family, all) = split(message)?;
-    let (mut is_base, mut drops) = (false, false);
+    let (mut hook, mut drops) = (None, false);
     for (kind, value) in all {
         match kind {
-            HOOK => is_base = true,
+            // NFTA_HOOK_HOOKNUM
+            HOOK => hook = be_u32(attributes(value).find(|it| it.0 == 1)?.1),
             POLICY => drops = be_u32(value) == Some(0),
             _ => {}
         }
     }
-    let found = || Some((table_family(family)?, table.to_owned(), name.to_owned()));
-    (is_base && (drops || size > 0)).then(found).flatten()
+    let chain = BaseChain {
+        family: table_family(family)?,
+        table: table.to_owned(),
+        name: name.to_owned(),
+        hook: usize::try_from(hook?).ok()?,
+    };
+    (drops || size > 0).then_some(chain)
 }
 
 /// The table of a chain, its name and its size, where a message has all of that.

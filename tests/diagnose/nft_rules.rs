@@ -1,0 +1,226 @@
+//! What is judged of rules of nft, beside what the kernel does with packets.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use netguard::diagnosis::firewall::{Mark, NativeChain, Traffic};
+use netguard::diagnosis::observed::{Packet, Protocol};
+use netguard::drivers::firewall::inspect;
+use netguard::model::Family;
+
+use crate::lab::{Lab, OUTSIDE, POD_LINK, Style};
+
+/// How many rules are tried, and how many of those are to be judged for each packet.
+const RULES: usize = 400;
+const JUDGED: usize = 3 * RULES / 5;
+
+const SETS: &str = "
+    set pods { type ipv4_addr; flags interval; elements = { 10.65.0.0/24, 10.66.0.1 }; }
+    set others { type ipv4_addr; elements = { 10.65.0.3, 8.8.8.8 }; }
+    set none { type ipv4_addr; }
+    set ports { type inet_service; flags interval; elements = { 7, 80-90 }; }
+    set pairs { type ipv4_addr . ipv4_addr; elements = { 10.65.0.2 . 8.8.8.8 }; }
+    set services { type ipv4_addr . inet_proto . inet_service;
+        elements = { 8.8.8.8 . tcp . 7, 8.8.8.8 . udp . 9, 10.65.0.2 . tcp . 7 }; }
+    set seen { type ipv4_addr; flags dynamic, timeout; timeout 1h; elements = { 10.65.0.2 }; }";
+
+/// Matches of any packet, of which a rule has some.
+const ANY: [&str; 26] = [
+    "ip saddr 10.65.0.2",
+    "ip saddr 10.65.0.0/16",
+    "ip saddr != 10.65.0.0/24",
+    "ip saddr { 10.65.0.2, 10.65.0.3 }",
+    "ip saddr != { 10.65.0.2, 9.9.9.9 }",
+    "ip saddr @pods",
+    "ip saddr != @others",
+    "ip saddr @none",
+    "ip saddr @seen",
+    "ip daddr { 8.8.8.0/24, 10.65.0.2 }",
+    "ip daddr 8.8.8.1-8.8.8.9",
+    "ip saddr . ip daddr @pairs",
+    "ip saddr . ip daddr { 8.8.8.8 . 10.65.0.2, 10.65.0.2 . 9.9.9.9 }",
+    "iifname \"cali*\"",
+    "oifname { \"eth0\", \"eth1\" }",
+    "iifname != \"eth0\"",
+    "ct state new",
+    "ct state { established, related }",
+    "ct state established,related",
+    "ct state != new",
+    "meta mark 0x10",
+    "meta mark & 0xf0 == 0x10",
+    "meta mark != 0x10",
+    "fib daddr type local",
+    "ip ttl < 200",
+    "meta length > 2000",
+];
+
+/// Those of a protocol, of which it has one at most.
+const OF_PROTOCOL: [&str; 10] = [
+    "meta l4proto { tcp, udp }",
+    "meta l4proto != icmp",
+    "tcp dport 7",
+    "tcp dport != 80-90",
+    "udp dport { 7, 9 }",
+    "tcp sport @ports",
+    "icmp type echo-request",
+    "icmp type { echo-reply, destination-unreachable }",
+    "ip daddr . meta l4proto . th dport @services",
+    "ip protocol udp",
+];
+
+/// Verdict maps, which a rule ends with: in them HIT stands for a jump.
+const MAPS: [&str; 5] = [
+    "ct state vmap { established : HIT, related : HIT, invalid : drop }",
+    "ip saddr vmap { 10.65.0.2 : HIT, 9.9.9.9 : drop }",
+    "iifname vmap { \"eth0\" : HIT }",
+    "meta l4proto vmap { icmp : HIT, udp : HIT }",
+    "ip daddr . meta l4proto . th dport vmap { 8.8.8.8 . tcp . 7 : HIT }",
+];
+
+/// The bit of the mark that a rule sets that is met.
+const MET: u32 = 1 << 31;
+
+fn rules() -> Vec<String> {
+    let mut seed: u64 = 7;
+    let mut next = |most: usize| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).expect("31 bits") % most
+    };
+    let mut rule = |index: usize| {
+        let mut words: Vec<String> = (0..next(3))
+            .map(|_| ANY[next(ANY.len())].to_owned())
+            .collect();
+        let hit = format!("jump h{index}");
+        match next(4) {
+            0 => words.push(MAPS[next(MAPS.len())].replace("HIT", &hit)),
+            1 => words.push(format!("counter {hit}")),
+            _ => words.push(format!("{} {hit}", OF_PROTOCOL[next(OF_PROTOCOL.len())])),
+        }
+        words.join(" ")
+    };
+    (0..RULES).map(&mut rule).collect()
+}
+
+/// How often each of the rules was met.
+fn counted(lab: &Lab) -> Vec<u64> {
+    let listed = lab.node.try_run("nft list table inet own").stdout;
+    let listed = String::from_utf8(listed).expect("UTF-8");
+    let count = |index| {
+        let (_, chain) = listed
+            .split_once(&format!("chain h{index} {{"))
+            .expect("a chain");
+        let (_, count) = chain.split_once("counter packets ").expect("a counter");
+        count
+            .split(' ')
+            .next()
+            .expect("a number")
+            .parse()
+            .expect("a number")
+    };
+    (0..RULES).map(count).collect()
+}
+
+#[test]
+fn what_is_judged_of_random_rules_is_what_the_kernel_does() {
+    let lab = Lab::new(Style::Routed);
+    let rules = rules();
+    let chains = rules.iter().enumerate().map(|(index, rule)| {
+        format!(
+            "chain h{index} {{ counter meta mark set meta mark | {MET:#x}; }}
+             chain r{index} {{ meta mark set 0x10; {rule}; }}\n"
+        )
+    });
+    let jumps: Vec<String> = (0..RULES).map(|it| format!("jump r{it};")).collect();
+    let (chains, jumps) = (chains.collect::<String>(), jumps.join(" "));
+    let own = lab.style.pod();
+    lab.node.run(&format!(
+        "nft -f - <<'END'
+table inet own {{
+    {SETS}
+    {chains}
+    chain each {{ {jumps} }}
+    chain forward {{ type filter hook forward priority 0;
+        ip saddr {own} ct state new jump each; ip saddr {OUTSIDE} ct state established jump each; }}
+}}
+END"
+    ));
+    let read = || Ok::<_, netguard_lab::Error>(inspect(Family::Ipv4));
+    let firewall = lab.node.namespace.within(read).expect("a thread");
+    let firewall = firewall.expect("a firewall");
+    let is_own = |it: &&NativeChain| it.table == "inet own";
+    let native = firewall.foreign.iter().filter_map(|it| it.rules.as_ref());
+    let native = native.clone().find(is_own).expect("the table");
+    let to: SocketAddr = format!("{OUTSIDE}:7").parse().expect("an address");
+    // One packet goes, and where there is an answer one comes.
+    let icmp = || assert!(lab.pings("-c 1 -W 20"));
+    let tcp = || _ = TcpStream::connect_timeout(&to, Duration::from_secs(20));
+    let udp = || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        socket.send_to(b"x", to).expect("it is sent");
+    };
+    for (protocol, port, is_answered) in [
+        (Protocol::Icmp, None, true),
+        (Protocol::Tcp, Some(7), true),
+        (Protocol::Udp, Some(7), false),
+    ] {
+        let before = counted(&lab);
+        let send = || {
+            match protocol {
+                Protocol::Icmp => icmp(),
+                Protocol::Tcp => tcp(),
+                Protocol::Udp => udp(),
+            }
+            Ok::<_, netguard_lab::Error>(())
+        };
+        match protocol {
+            Protocol::Icmp => icmp(),
+            _ => lab.pod.namespace.within(send).expect("a thread"),
+        }
+        let after = counted(&lab);
+        let packet = Packet {
+            from: own.parse().expect("an address"),
+            to: to.ip(),
+            protocol,
+            port,
+        };
+        let mut judged = 0;
+        for (index, rule) in rules.iter().enumerate() {
+            let met = |is_reply| {
+                let nobody = BTreeSet::new();
+                let packet = if is_reply {
+                    packet.reversed()
+                } else {
+                    packet.clone()
+                };
+                let (iif, oif) = match is_reply {
+                    true => ("eth0", POD_LINK),
+                    false => (POD_LINK, "eth0"),
+                };
+                let traffic = Traffic {
+                    iif: Some(iif),
+                    oif: Some(oif),
+                    ..Traffic::new(&packet, is_reply, &nobody)
+                };
+                let table = NativeChain::TABLE;
+                let chain = format!("r{index}");
+                let outcome = firewall.outcome(&native.ruleset, table, &chain, &traffic);
+                let Mark { value, known } = outcome.mark;
+                let is_judged = outcome.unsure.is_empty() && known & MET != 0;
+                is_judged.then_some(u64::from(value & MET != 0))
+            };
+            let expected = match is_answered {
+                true => met(false).zip(met(true)).map(|(one, other)| one + other),
+                false => met(false),
+            };
+            let found = after[index] - before[index];
+            if let Some(expected) = expected {
+                judged += 1;
+                assert_eq!(found, expected, "{protocol:?}: {rule}");
+            }
+        }
+        assert!(judged >= JUDGED, "{protocol:?}: {judged} of {RULES}");
+    }
+}
