@@ -290,6 +290,36 @@ fn a_unit_whose_state_is_unknown_has_not_drifted() {
     }
 }
 
+/// As where a program hangs that lists the firewall.
+#[test]
+fn what_takes_long_to_read_is_unknown_until_it_is_read_and_not_asked_for_again() {
+    let fault = Fault::from(Errno(115));
+    let mut node = Node::start(kubelet(), &[(UNIT, ACTIVE)]);
+    let id = *node.watched.keys().next().expect("a unit");
+    let awaited = |node: &mut Node| {
+        let outcome = ReadOutcome::Awaited(fault.clone());
+        node.event(Event::Read { id, outcome });
+    };
+    awaited(&mut node);
+    assert_eq!(node.phase(UNIT), Phase::Unknown);
+    let pending = node.engine.pending();
+    let failure = pending.first().and_then(|it| it.failure.clone());
+    assert_eq!(failure, Some(Failure::Unreadable(fault.clone())));
+    let later = after(&node, 20);
+    node.tick_until(later);
+    assert_eq!(node.phase(UNIT), Phase::Unknown);
+    let outcome = ReadOutcome::State(state(ACTIVE));
+    node.event(Event::Read { id, outcome });
+    assert_eq!(node.phase(UNIT), Phase::Matching);
+    assert!(node.told().is_empty(), "{:?}", node.told());
+
+    // A drift stays one.
+    node.unit_is(FAILED);
+    let phase = node.phase(UNIT);
+    awaited(&mut node);
+    assert_eq!(node.phase(UNIT), phase);
+}
+
 /// The connection ended before the job did.
 #[test]
 fn a_start_whose_end_was_not_reported_shows_in_the_state() {
