@@ -74,7 +74,7 @@ fn try_tables(loaded: &Loaded, root: &Path) -> Vec<Diagnostic> {
         let verdict = firewall::nftables::try_out(table, &TableContents::of(&state));
         let mut place = place.clone();
         let (severity, message) = match verdict {
-            Verdict::Valid | Verdict::Contradicts(_) => continue,
+            Verdict::Valid | Verdict::Contradicts(_) | Verdict::NotMade(_) => continue,
             Verdict::Invalid(why) => {
                 let line = why.strip_prefix('`').and_then(|it| it.split_once('`'));
                 place = match line {
@@ -114,19 +114,32 @@ fn try_rules(loaded: &Loaded, root: &Path) -> Vec<Diagnostic> {
     for (number, verdict) in firewall::try_out(&rules).into_iter().enumerate() {
         let rule = rules[number].rule();
         let line = quoted(&format!("-A {} {}", rule.chain, rule.says_as_line()));
-        let mut other = None;
+        let (mut other, mut help) = (None, None);
         let (severity, message) = match verdict {
             Verdict::Valid => continue,
             // That of both is one error.
             Verdict::Contradicts(second) if second > number => continue,
             Verdict::Contradicts(first) => {
                 other = Some(places[first].clone());
+                help = Some(
+                    "remove one of them; to override an entry of another file, write the rule \
+                     as it is written there",
+                );
                 let message = format!("{line} contradicts the same rule in another spelling");
                 (Severity::Error, message)
             }
             // That of both families is one error.
             Verdict::Invalid(_) if !refused.insert(places[number].origin()) => continue,
             Verdict::Invalid(why) => (Severity::Error, format!("iptables refuses {line}: {why}")),
+            Verdict::NotMade(_) if !refused.insert(places[number].origin()) => continue,
+            Verdict::NotMade(why) => {
+                help = Some(
+                    "the other backend takes it, and it counts as present there; if it is \
+                     missing, it cannot be restored",
+                );
+                let message = format!("the node's iptables refuses {line}: {why}");
+                (Severity::Warning, message)
+            }
             Verdict::Unknown(why) => (
                 Severity::Note,
                 format!("whether {line} is valid is not known: {why}"),
@@ -134,10 +147,10 @@ fn try_rules(loaded: &Loaded, root: &Path) -> Vec<Diagnostic> {
         };
         let mut finding = Diagnostic::at(severity, places[number].clone(), message);
         if let Some(other) = other {
-            finding.other(other, "the other spelling").help(
-                "remove one of them; to override an entry of another file, write the rule as it \
-                 is written there",
-            );
+            finding.other(other, "the other spelling");
+        }
+        if let Some(help) = help {
+            finding.help(help);
         }
         findings.push(finding);
     }

@@ -542,7 +542,15 @@ fn a_rule_that_only_the_other_backend_takes_cannot_be_restored_and_may_be_there(
         assert_eq!(code, Some(3), "{said}");
         assert!(said.contains(why), "{said}");
     }
-    let (code, said) = ask(&format!("{entry}absent = true\n"), &["check"]);
+    let (_, said) = ask(entry, &["validate"]);
+    assert!(
+        said.contains("warning: the node's iptables refuses"),
+        "{said}"
+    );
+    let absent = format!("{entry}absent = true\n");
+    let (_, said) = ask(&absent, &["validate"]);
+    assert!(!said.contains("refuses"), "{said}");
+    let (code, said) = ask(&absent, &["check"]);
     assert_eq!(code, Some(0), "{said}");
     run("iptables-legacy", &["-w", "-A", "FORWARD", "-j", "QUEUE"]);
     let (code, said) = ask(entry, &["check"]);

@@ -573,6 +573,8 @@ pub enum Verdict {
     Valid,
     /// Why it is none.
     Invalid(String),
+    /// Why the node's iptables does not take it, where that of the other backend does.
+    NotMade(String),
     /// Why that is not known.
     Unknown(String),
     /// It is the same as the one with this number, which asks for the opposite.
@@ -582,7 +584,7 @@ pub enum Verdict {
 /// Tries rules out. No module is loaded for that.
 pub fn try_out(rules: &[Rule]) -> Vec<Verdict> {
     let mut link = link::Link::open();
-    let tried = rules.iter().map(|it| try_one(&it.rule, &mut link));
+    let tried = rules.iter().map(|it| try_one(it, &mut link));
     let (mut verdicts, forms): (Vec<_>, Vec<_>) = tried.unzip();
     let all: Vec<_> = rules.iter().zip(&forms).collect();
     for (verdict, other) in verdicts.iter_mut().zip(same::contradicted(&all)) {
@@ -593,17 +595,18 @@ pub fn try_out(rules: &[Rule]) -> Vec<Verdict> {
     verdicts
 }
 
-fn try_one(rule: &FirewallRule, link: &mut io::Result<link::Link>) -> (Verdict, Forms) {
+fn try_one(rule: &Rule, link: &mut io::Result<link::Link>) -> (Verdict, Forms) {
     let unknown = |why: String| (Verdict::Unknown(why), Forms::new());
     let ask = Ask::Normalise {
-        rules: vec![work::spec(rule)],
+        rules: vec![work::spec(&rule.rule)],
         may_load: false,
     };
+    let table = (rule.rule.family, rule.rule.table);
     let link = match link {
         Ok(link) => link,
         Err(error) => return unknown(plain(error)),
     };
-    let forms = match link.call::<Answer>(&Call::of_table((rule.family, rule.table), ask), |_| ()) {
+    let forms = match link.call::<Answer>(&Call::of_table(table, ask), |_| ()) {
         Ok(Ok(Reply::Forms(forms, _))) => forms.into_iter().next().unwrap_or_default(),
         Ok(Ok(_)) => return unknown("an unexpected answer".to_owned()),
         Ok(Err(fault)) => return unknown(fault.text),
@@ -613,10 +616,12 @@ fn try_one(rule: &FirewallRule, link: &mut io::Result<link::Link>) -> (Verdict, 
         Form::Lacks(module) => Some(module),
         _ => None,
     });
-    let verdict = match (work::why_invalid(&forms), lacks) {
-        (_, Some(module)) => Verdict::Unknown(format!("the module {module} is not loaded")),
-        (Some(why), None) => Verdict::Invalid(why.to_owned()),
-        (None, None) => Verdict::Valid,
+    let not_made = work::why_not_made(&forms).filter(|_| !rule.is_absent);
+    let verdict = match (work::why_invalid(&forms), lacks, not_made) {
+        (_, Some(module), _) => Verdict::Unknown(format!("the module {module} is not loaded")),
+        (Some(why), None, _) => Verdict::Invalid(why.to_owned()),
+        (None, None, Some(why)) => Verdict::NotMade(why.to_owned()),
+        (None, None, None) => Verdict::Valid,
     };
     (verdict, forms)
 }

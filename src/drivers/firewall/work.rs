@@ -813,7 +813,7 @@ pub(super) fn why_invalid(forms: &Forms) -> Option<&str> {
 
 /// Why a rule cannot be made where it is missing: the node's iptables, whose form is the first,
 /// does not take it.
-fn why_not_made(forms: &Forms) -> Option<&str> {
+pub(super) fn why_not_made(forms: &Forms) -> Option<&str> {
     match forms.first() {
         Some((_, Form::Invalid(why))) => Some(why),
         _ => None,
