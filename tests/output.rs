@@ -114,12 +114,12 @@ fn what_is_only_observed_can_be_ignored() {
     assert_eq!(
         told,
         "\
-skipped net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys (observe mode)
+skipped net.ipv4.conf.cali*.proxy_arp: it is 0 on 300 keys, must be 1 (observe mode)
     net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
 wrote net.ipv4.conf.cali*.rp_filter = 1 (was 0) on 290 keys, 1 (was 2) on 10 keys
     net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 wrote net.ipv4.conf.eth0.forwarding = 1 (was 0)
-skipped kernel.panic = 0 (observe mode)
+skipped kernel.panic: it is 0, must be 10 (observe mode)
 301 of 603 values OK, 301 drifted (301 in observe mode), 1 pending, 301 restored
 "
     );
@@ -145,17 +145,18 @@ fn a_dry_run_shows_what_cannot_be_written() {
     assert_eq!(
         told,
         "\
-would skip net.ipv4.conf.cali*.proxy_arp = 0 on 300 keys (observe mode)
+would skip net.ipv4.conf.cali*.proxy_arp: it is 0 on 300 keys, must be 1 (observe mode)
     net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
 would write net.ipv4.conf.cali*.rp_filter = 1 (is 0) on 290 keys, 1 (is 2) on 10 keys
     net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 would write net.ipv4.conf.eth0.forwarding = 1 (is 0)
-would skip kernel.panic = 0 (observe mode)
+would skip kernel.panic: it is 0, must be 10 (observe mode)
 cannot write net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
+0 of 603 values OK, 602 drifted (301 in observe mode), 1 pending
 "
     );
     let (_, told) = root.ask(&["apply", "--dry-run", "--all"]);
-    assert_eq!(told.lines().count(), 603);
+    assert_eq!(told.lines().count(), 604);
 }
 
 /// Whether a terminal shows all of it and obeys nothing.

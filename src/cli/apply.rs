@@ -1,7 +1,7 @@
 //! `netguard apply`: restores all drifted values once.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 
 use nix::libc;
 
@@ -10,12 +10,13 @@ use super::fold::{Group, groups};
 use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
-use crate::engine::{Because, Engine, Errno, Memory, Record, Watched};
+use crate::engine::{Because, Engine, Errno, Memory, Phase, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{cleaned, error, refused_of_its_kind, unwritable};
 use crate::model::{Invariant, Mode, Selector, Settings};
 use crate::resource::{Resource, ResourceKind, State, TableContents};
 use crate::runtime;
+use crate::words::must_be;
 
 /// Restores once, or prints what would be written.
 ///
@@ -42,8 +43,8 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
     let mut text = done(&records, &engine, all);
     let restored = engine.tally().restored;
     let mode = |it: &Watched<'_>| engine.settings().invariants[it.invariant].mode;
-    let counts = summary(&engine, mode);
-    let _ = writeln!(text, "{counts}, {restored} restored");
+    let counts = format!("{}, {restored} restored", summary(&engine, mode));
+    print::hanging(&mut text, "", &counts, print::width());
     let code = match (failed, verdict(&engine)) {
         (true, _) => exit::TROUBLE,
         (false, code) => code,
@@ -56,8 +57,10 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
 #[derive(Debug, PartialEq, Eq)]
 enum Deed {
     Wrote,
+    Added,
     Removed,
     WouldWrite,
+    WouldAdd,
     WouldRemove,
     Left,
     WouldLeave,
@@ -90,16 +93,20 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
         Some(module) if value == "absent" => format!("; load module {module}"),
         _ => String::new(),
     };
+    let observed = |value: &str| {
+        let required = must_be(&invariant.desired);
+        let module = module(value);
+        format!("{name}: it is {value}, {required} (observe mode){module}")
+    };
     match deed {
+        Deed::Added => format!("added {name}{value}"),
+        Deed::WouldAdd => format!("would add {name}"),
         Deed::Removed => format!("removed {name}"),
         Deed::WouldRemove => format!("would remove {name}"),
         Deed::Wrote => format!("wrote {name} = {value}"),
         Deed::WouldWrite => format!("would write {name} = {value}"),
-        Deed::Left => format!("skipped {name} = {value} (observe mode){}", module(value)),
-        Deed::WouldLeave => format!(
-            "would skip {name} = {value} (observe mode){}",
-            module(value)
-        ),
+        Deed::Left => format!("skipped {}", observed(value)),
+        Deed::WouldLeave => format!("would skip {}", observed(value)),
         Deed::CannotRestore(why) if value.is_empty() => format!("cannot restore {name}: {why}"),
         Deed::CannotRestore(why) => format!("cannot restore {name} = {value}: {why}"),
         Deed::Pending(why) if value.is_empty() => {
@@ -121,6 +128,9 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
             Record::DriftRestored(drift) if drift.ours == Some(State::Absent) => {
                 (Deed::Removed, shown(&drift.new))
             }
+            Record::DriftRestored(drift) if drift.ours.as_ref().is_some_and(is_present) => {
+                (Deed::Added, cleaned(drift))
+            }
             Record::DriftRestored(drift) => {
                 let (ours, new) = (shown(&drift.ours), shown(&drift.new));
                 let value = format!("{ours} (was {new}){}", cleaned(drift));
@@ -137,13 +147,15 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
         Some((invariant, deed, &drift.key, value))
     });
     // What does not exist is only counted: parameters come with their interfaces.
-    let waiting = engine.watched().filter(|it| it.seen.is_some());
-    let waiting = waiting.filter_map(|it| {
-        let (deed, value) = pending(&it)?;
+    let left = engine.watched().filter_map(|it| {
+        let (deed, value) = match it.state {
+            Phase::Unread | Phase::Unknown => unread(&it),
+            _ => pending(&it).filter(|_| it.seen.is_some())?,
+        };
         Some((it.invariant, deed, it.key, value))
     });
     let mut text = String::new();
-    push_deeds(&mut text, &groups(deeds.chain(waiting), all), settings);
+    push_deeds(&mut text, &groups(deeds.chain(left), all), settings);
     let others = records
         .iter()
         .filter(|it| it.drift().is_none() && !matches!(it, Record::Started(..)));
@@ -157,6 +169,17 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
 fn pending(watched: &Watched<'_>) -> Option<(Deed, String)> {
     let value = watched.seen.map_or_else(String::new, State::to_string);
     Some((Deed::Pending(because(watched)?), value))
+}
+
+/// What cannot be read, and why.
+fn unread(watched: &Watched<'_>) -> (Deed, String) {
+    let why = why_unreadable(watched).unwrap_or_default();
+    (Deed::CannotRestore(why), String::new())
+}
+
+/// Whether there is no more to say of it than that it exists.
+fn is_present(state: &State) -> bool {
+    *state == State::with(Vec::new())
 }
 
 /// Says what would be written and what cannot be, and ends as `check` would.
@@ -177,6 +200,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
                     (Mode::Restore, Some(value)) => {
                         match impossible(&watched, &value, seen, &unreachable) {
                             None if !value.exists() => (Deed::WouldRemove, seen.to_string()),
+                            None if is_present(&value) => (Deed::WouldAdd, String::new()),
                             None => (Deed::WouldWrite, format!("{value} (is {seen})")),
                             Some(instead) => instead,
                         }
@@ -189,10 +213,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
                     }
                 }
             }
-            (Standing::Unreadable | Standing::Drifted, _) => {
-                let why = why_unreadable(&watched).unwrap_or_default();
-                (Deed::CannotRestore(why), String::new())
-            }
+            (Standing::Unreadable | Standing::Drifted, _) => unread(&watched),
         };
         Some((watched.invariant, deed, watched.key, value))
     });
@@ -205,6 +226,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
     if !writes {
         text.push_str("nothing to write\n");
     }
+    print::hanging(&mut text, "", &scan.summary(), print::width());
     for note in notes {
         print::paragraph(&mut text, "note: ", &note, print::width());
     }

@@ -465,7 +465,7 @@ fn one_pending(text: &mut String, pending: &PendingState, width: Option<usize>) 
         pending.key,
         module.unwrap_or_default()
     );
-    print::paragraph(text, "", &what, width);
+    print::hanging(text, "", &what, width);
 }
 
 /// The outages of each invariant, the worst first. Where a selector is too long
@@ -509,6 +509,7 @@ fn table(
             last,
         ];
         for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
+            let cell = format!("  {cell}");
             let _ = write!(text, "{cell:>width$}");
         }
         text.push('\n');
