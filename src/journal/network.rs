@@ -23,22 +23,6 @@ pub fn refused(resource: &Resource, target: &State, errno: Errno) -> Option<Stri
 }
 
 fn advice(resource: &Resource, errno: Errno) -> Option<String> {
-    let is_network = match resource {
-        Resource::Module(_)
-        | Resource::Sysctl(_)
-        | Resource::Chain(_)
-        | Resource::Set(_)
-        | Resource::Nftables(_)
-        | Resource::Chains(_)
-        | Resource::Iptables(_)
-        | Resource::Unit(_) => false,
-        Resource::Link(_)
-        | Resource::Address(_)
-        | Resource::Neighbour(_)
-        | Resource::Fdb(_)
-        | Resource::Route(_)
-        | Resource::Rule(_) => true,
-    };
     let number = Name::from_raw(errno.0);
     let own = match resource {
         Resource::Link(_) => of_link(number),
@@ -47,9 +31,16 @@ fn advice(resource: &Resource, errno: Errno) -> Option<String> {
         Resource::Fdb(_) => of_fdb(number),
         Resource::Route(_) => of_route(number),
         Resource::Rule(_) => of_rule(number),
-        _ => None,
+        Resource::Module(_)
+        | Resource::Sysctl(_)
+        | Resource::Chain(_)
+        | Resource::Set(_)
+        | Resource::Nftables(_)
+        | Resource::Chains(_)
+        | Resource::Iptables(_)
+        | Resource::Unit(_) => return None,
     };
-    let text = own.map(str::to_owned).unwrap_or_else(|| match number {
+    Some(own.map(str::to_owned).unwrap_or_else(|| match number {
         Name::EPERM => format!("{}: {}", name(errno), denial(&[Capability::NetAdmin])),
         Name::ENODEV => "the interface does not exist".to_owned(),
         Name::ENETDOWN => "the interface is down".to_owned(),
@@ -59,8 +50,7 @@ fn advice(resource: &Resource, errno: Errno) -> Option<String> {
         }
         Name::EAFNOSUPPORT | Name::EOPNOTSUPP => "this kernel does not support it".to_owned(),
         _ => String::new(),
-    });
-    is_network.then_some(text)
+    }))
 }
 
 fn of_link(errno: Name) -> Option<&'static str> {

@@ -66,10 +66,10 @@ pub struct Executor {
 impl Executor {
     /// Hands that touch these.
     pub fn new(sysctls: Sysctls, registry: Option<Registry>, restored: Restored) -> Self {
-        let root = sysctls.root();
+        let root = sysctls.store.root();
         let own = OwnProcesses::default();
         Executor {
-            network: Network::new(sysctls.demand().clone()),
+            network: Network::new(sysctls.store.demand().clone()),
             system: System::new(root, Addresses::below(root)),
             firewall: Firewall::new(own.clone()),
             sets: Sets::default(),
@@ -111,7 +111,7 @@ impl Executor {
             }
         };
         tokio::select! {
-            writes = self.sysctls.detector().writes() => Detected::Writes(writes),
+            writes = self.sysctls.watch.writes() => Detected::Writes(writes),
             event = self.network.event() => match event {
                 Some((event, at)) => Detected::Event(event, at),
                 None => Detected::State,
@@ -210,7 +210,7 @@ impl Executor {
     /// Has the drivers watch what the settings in force are about.
     pub fn configure(&mut self, engine: &Engine) {
         let settings = engine.settings();
-        self.sysctls.keep_room_for(engine.exact_keys());
+        self.sysctls.store.keep_room_for(engine.exact_keys());
         self.network.set_interest(engine.interest());
         self.system.learn(settings);
         self.firewall.learn(settings);
@@ -221,7 +221,7 @@ impl Executor {
     /// The driver that watches what has this number.
     fn driver(&mut self, id: ValueId) -> &mut dyn Driver {
         // The cheapest to ask, and a sweep's most.
-        if self.sysctls.watches(id) {
+        if self.sysctls.store.holds(id) {
             &mut self.sysctls
         } else if self.network.watches(id) {
             &mut self.network
@@ -286,7 +286,7 @@ impl Executor {
                 self.firewall.examine();
                 self.sets.examine();
                 self.tables.examine();
-                let blind = self.sysctls.examine();
+                let blind = self.sysctls.store.examine();
                 news.push(Event::Examined { blind });
                 news.push(Event::ConnectionsCounted(self.conntrack.usage()));
             }
@@ -297,7 +297,7 @@ impl Executor {
                 at_most,
             } => {
                 let known = |key: &SysctlKey| engine.watches(&key.clone().into());
-                let (keys, more) = self.sysctls.list(&pattern, begin, at_most, known);
+                let (keys, more) = self.sysctls.store.list(&pattern, begin, at_most, known);
                 news.push(Event::Discovered { keys, more });
             }
             Action::ListInterfaces {
@@ -305,7 +305,7 @@ impl Executor {
                 begin,
                 at_most,
             } => {
-                let (names, more) = self.sysctls.list_interfaces(folder, begin, at_most);
+                let (names, more) = self.sysctls.store.list_interfaces(folder, begin, at_most);
                 news.push(Event::Interfaces {
                     folder,
                     names,

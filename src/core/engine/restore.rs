@@ -10,7 +10,7 @@ use super::pending::Lack;
 use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked, Wait};
 use super::values::FOLLOWED;
 use crate::id::ValueId;
-use crate::kinds::{Absence, Kind, Need};
+use crate::kinds::{Absence, Kind, Meaning, Need};
 use crate::model::{Attribution, Errno, Fault, Monotonic, Source};
 use crate::reporting::{Drift, Failure, Record};
 use crate::resource::{Desired, State};
@@ -49,8 +49,7 @@ impl Engine {
                 self.values.change(id, |it| it.cause = cause);
             }
             ReadOutcome::Refused(fault) => {
-                let is_too_large = |it: &dyn Kind| it.is_too_large(fault.errno);
-                if self.rules_of(id).is_some_and(is_too_large) {
+                if self.meaning(id, fault.errno) == Some(Meaning::TooLarge) {
                     self.forget_good(id);
                 }
                 self.failed(id, Failure::Unreadable(fault), None, now);
@@ -334,8 +333,11 @@ impl Engine {
     }
 
     fn is_unanswered(&self, id: ValueId, errno: Errno) -> bool {
-        let rules = self.rules_of(id);
-        rules.is_some_and(|it| it.is_unanswered(errno))
+        self.meaning(id, errno) == Some(Meaning::Unanswered)
+    }
+
+    fn meaning(&self, id: ValueId, errno: Errno) -> Option<Meaning> {
+        Some(self.rules_of(id)?.meaning(errno))
     }
 
     fn rules_of(&self, id: ValueId) -> Option<&dyn Kind> {
@@ -376,7 +378,9 @@ impl Engine {
     /// at the moment.
     fn is_in_the_way(&self, id: ValueId, errno: Errno) -> Option<Duration> {
         let rules = self.values.get(id)?.key.rules();
-        let (_, each) = rules.pace().filter(|_| rules.is_in_the_way(errno))?;
+        let (_, each) = rules
+            .pace()
+            .filter(|_| rules.meaning(errno) == Meaning::Busy)?;
         Some(each)
     }
 

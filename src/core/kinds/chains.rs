@@ -12,9 +12,9 @@
 
 use std::time::Duration;
 
-use super::firewall::{COMMITS, IS_LOCKED, is_too_large, is_unanswered};
+use super::firewall::{COMMITS, meaning};
 use super::owners::{grace_of_chains, owners_of_chain};
-use super::{Kind, NO_SET, Need};
+use super::{Kind, Meaning, NO_SET, Need};
 use crate::model::{Errno, Family};
 use crate::resource::{Chains, FirewallChains, State};
 
@@ -26,16 +26,8 @@ impl FirewallChains {
 }
 
 impl Kind for FirewallChains {
-    fn is_in_the_way(&self, errno: Errno) -> bool {
-        errno == IS_LOCKED
-    }
-
-    fn is_unanswered(&self, errno: Errno) -> bool {
-        is_unanswered(errno)
-    }
-
-    fn is_too_large(&self, errno: Errno) -> bool {
-        is_too_large(errno)
+    fn meaning(&self, errno: Errno) -> Meaning {
+        meaning(errno)
     }
 
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {

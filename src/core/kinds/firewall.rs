@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Kind, NO_SET, Need, Rank};
+use super::{Kind, Meaning, NO_SET, Need, Rank};
 use crate::model::{Errno, Family};
 use crate::resource::{FirewallChain, FirewallRule, FirewallTable, Resource, State};
 
@@ -10,27 +10,19 @@ use crate::resource::{FirewallChain, FirewallRule, FirewallTable, Resource, Stat
 /// may be one more: each replaces a table.
 pub(super) const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
 
-/// EBUSY: another program has the lock of the tables, or is at work on one.
-pub(super) const IS_LOCKED: Errno = Errno(16);
-
-/// EFBIG: there is more of it than netguard keeps.
-const TOO_LARGE: Errno = Errno(27);
-
-/// ETIME: it takes the program longer to list it than it is waited for.
-const TAKES_TOO_LONG: Errno = Errno(62);
-
-/// ETIMEDOUT, ECONNRESET: what runs the programs did not answer, or has ended before it did.
-/// Whether something was changed is not known.
-const NO_ANSWER: [Errno; 2] = [Errno(110), Errno(104)];
-
-/// Whether it is unknown what came of a request.
-pub(super) fn is_unanswered(errno: Errno) -> bool {
-    NO_ANSWER.contains(&errno)
-}
-
-/// Whether there may be more of it than was last read, and that cannot be read.
-pub(super) fn is_too_large(errno: Errno) -> bool {
-    [TOO_LARGE, TAKES_TOO_LONG].contains(&errno)
+/// What it means that the helper, or a program that it runs, has failed like this.
+pub(super) fn meaning(errno: Errno) -> Meaning {
+    match errno.0 {
+        // EBUSY: another program has the lock of the tables, or is at work on one.
+        16 => Meaning::Busy,
+        // EFBIG: there is more of it than netguard keeps; ETIME: the program takes longer to
+        // list it than it is waited for.
+        27 | 62 => Meaning::TooLarge,
+        // ETIMEDOUT, ECONNRESET: no answer came, or the helper ended before. Whether something
+        // was changed is not known.
+        110 | 104 => Meaning::Unanswered,
+        _ => Meaning::Refused,
+    }
 }
 
 impl FirewallTable {
@@ -49,12 +41,8 @@ impl Kind for FirewallRule {
         Rank::from(self.chain.is_built_in())
     }
 
-    fn is_in_the_way(&self, errno: Errno) -> bool {
-        errno == IS_LOCKED
-    }
-
-    fn is_unanswered(&self, errno: Errno) -> bool {
-        is_unanswered(errno)
+    fn meaning(&self, errno: Errno) -> Meaning {
+        meaning(errno)
     }
 
     fn needs(&self) -> Option<Resource> {
@@ -75,12 +63,8 @@ impl Kind for FirewallRule {
 }
 
 impl Kind for FirewallChain {
-    fn is_in_the_way(&self, errno: Errno) -> bool {
-        errno == IS_LOCKED
-    }
-
-    fn is_unanswered(&self, errno: Errno) -> bool {
-        is_unanswered(errno)
+    fn meaning(&self, errno: Errno) -> Meaning {
+        meaning(errno)
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {

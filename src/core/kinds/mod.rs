@@ -68,6 +68,19 @@ impl fmt::Display for Need {
     }
 }
 
+/// What it means that a read or write failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// It was refused, and would be again.
+    Refused,
+    /// It was refused only because of what its owner does at the moment.
+    Busy,
+    /// It was not answered: how it stands is unknown, and a write may have been made.
+    Unanswered,
+    /// It could not be read as there is more of it than is kept, or than is listed in time.
+    TooLarge,
+}
+
 /// The rules of a kind.
 pub trait Kind {
     /// Its place in the order of restores.
@@ -133,22 +146,9 @@ pub trait Kind {
         false
     }
 
-    /// Whether a write that failed like this was refused only because of what its owner
-    /// does at the moment.
-    fn is_in_the_way(&self, _errno: Errno) -> bool {
-        false
-    }
-
-    /// Whether a read or write that failed like this was not answered: how it stands is
-    /// unknown then, and a write may have been made.
-    fn is_unanswered(&self, _errno: Errno) -> bool {
-        false
-    }
-
-    /// Whether it could not be read as there is more of it than is kept, or than is listed in
-    /// time.
-    fn is_too_large(&self, _errno: Errno) -> bool {
-        false
+    /// What it means that a read or write failed like this.
+    fn meaning(&self, _errno: Errno) -> Meaning {
+        Meaning::Refused
     }
 
     /// Whether another program has flushed what is preserved: it was `good`, and `found` is what is

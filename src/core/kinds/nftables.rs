@@ -11,9 +11,9 @@
 
 use std::time::Duration;
 
-use super::firewall::{COMMITS, IS_LOCKED, is_too_large, is_unanswered};
+use super::firewall::{COMMITS, meaning};
 use super::owners::{grace_of_table, owners_of_table};
-use super::{Kind, Need};
+use super::{Kind, Meaning, Need};
 use crate::model::{Errno, Family};
 use crate::resource::{Attribute, Name, NftTable, State, TableContents, TableFamily};
 
@@ -33,16 +33,8 @@ fn rules(state: &State) -> i128 {
 }
 
 impl Kind for NftTable {
-    fn is_in_the_way(&self, errno: Errno) -> bool {
-        errno == IS_LOCKED
-    }
-
-    fn is_unanswered(&self, errno: Errno) -> bool {
-        is_unanswered(errno)
-    }
-
-    fn is_too_large(&self, errno: Errno) -> bool {
-        is_too_large(errno)
+    fn meaning(&self, errno: Errno) -> Meaning {
+        meaning(errno)
     }
 
     fn blocked_by(&self, target: &State, errno: Errno) -> Option<Need> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::firewall::{COMMITS, is_too_large, is_unanswered};
-use super::{Kind, Need};
+use super::firewall::{COMMITS, meaning};
+use super::{Kind, Meaning, Need};
 use crate::model::{Errno, Value};
 use crate::resource::{Attribute, Resource, SetName, State};
 
@@ -34,12 +34,12 @@ impl Kind for SetName {
         (errno == NO_SET).then(|| Need::Sets(sets_in_list(target).collect()))
     }
 
-    fn is_unanswered(&self, errno: Errno) -> bool {
-        is_unanswered(errno)
-    }
-
-    fn is_too_large(&self, errno: Errno) -> bool {
-        is_too_large(errno)
+    fn meaning(&self, errno: Errno) -> Meaning {
+        match meaning(errno) {
+            // Nothing locks sets.
+            Meaning::Busy => Meaning::Refused,
+            meaning => meaning,
+        }
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {

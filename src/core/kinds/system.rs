@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Kind;
+use super::{Kind, Meaning};
 use crate::model::{Errno, facts};
 use crate::resource::{Attribute, Module, Resource, State, Unit};
 
@@ -11,13 +11,18 @@ use crate::resource::{Attribute, Module, Resource, State, Unit};
 /// (`DefaultStartLimitBurst=`, `DefaultStartLimitIntervalSec=`).
 const STARTS: (u32, Duration) = (5, Duration::from_secs(2));
 
-/// EDEADLK: systemd has a job that contradicts this one and takes precedence, as while
-/// it shuts down. EBUSY: one for the same is still running.
-const IN_THE_WAY: [Errno; 2] = [Errno(35), Errno(16)];
-
-/// ENOTCONN, ECONNRESET, EAGAIN: systemd cannot be reached, the connection ended before
-/// its answer, or there is no thread yet that asks it.
-const UNANSWERED: [Errno; 3] = [Errno(107), Errno(104), Errno(11)];
+/// What it means that systemd has answered like this.
+fn meaning(errno: Errno) -> Meaning {
+    match errno.0 {
+        // EDEADLK: systemd has a job that contradicts this one and takes precedence, as while
+        // it shuts down. EBUSY: one for the same is still running.
+        35 | 16 => Meaning::Busy,
+        // ENOTCONN, ECONNRESET, EAGAIN: systemd cannot be reached, the connection ended before
+        // its answer, or there is no thread yet that asks it.
+        107 | 104 | 11 => Meaning::Unanswered,
+        _ => Meaning::Refused,
+    }
+}
 
 impl Kind for Module {
     fn names_writer(&self) -> bool {
@@ -38,12 +43,8 @@ impl Kind for Module {
         is_any_of(observed, &["loading", "unloading"])
     }
 
-    fn is_in_the_way(&self, errno: Errno) -> bool {
-        IN_THE_WAY.contains(&errno)
-    }
-
-    fn is_unanswered(&self, errno: Errno) -> bool {
-        UNANSWERED.contains(&errno)
+    fn meaning(&self, errno: Errno) -> Meaning {
+        meaning(errno)
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {
@@ -69,12 +70,8 @@ impl Kind for Unit {
         has_job || is_any_of(observed, &states)
     }
 
-    fn is_in_the_way(&self, errno: Errno) -> bool {
-        IN_THE_WAY.contains(&errno)
-    }
-
-    fn is_unanswered(&self, errno: Errno) -> bool {
-        UNANSWERED.contains(&errno)
+    fn meaning(&self, errno: Errno) -> Meaning {
+        meaning(errno)
     }
 
     fn pace(&self) -> Option<(u32, Duration)> {

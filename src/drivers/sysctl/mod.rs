@@ -11,22 +11,21 @@ mod walk;
 pub mod watch;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use self::files::{ProcSys, Progress};
 use self::watch::ProcWatch;
 use super::Driver;
 use crate::engine::{Event, Fault, ValueId};
-use crate::model::{InterfaceFolder, Pattern, SysctlKey};
 use crate::resource::{Resource, State};
-use crate::sys::rtnl::Demand;
 
 /// Reads, writes and watches kernel parameters.
 #[derive(Debug)]
 pub struct Sysctls {
-    store: ProcSys,
-    watch: ProcWatch,
+    /// What reads and writes them.
+    pub store: ProcSys,
+    /// What detects writes to the files that `store` holds.
+    pub watch: ProcWatch,
     /// The values whose writes are not detected, and why.
     undetected: BTreeMap<ValueId, Arc<str>>,
 }
@@ -39,58 +38,6 @@ impl Sysctls {
             watch,
             undetected: BTreeMap::new(),
         }
-    }
-
-    /// What detects writes to the files that are held.
-    pub fn detector(&self) -> &ProcWatch {
-        &self.watch
-    }
-
-    /// Whether this is a kernel parameter's number.
-    pub fn watches(&self, id: ValueId) -> bool {
-        self.store.holds(id)
-    }
-
-    /// What is known of the kernel's lock.
-    pub fn demand(&self) -> &Demand {
-        self.store.demand()
-    }
-
-    /// Keeps room for the files of so many keys, which are spelled out: what
-    /// patterns select comes after them.
-    pub fn keep_room_for(&mut self, exact: usize) {
-        self.store.keep_room_for(exact);
-    }
-
-    /// The root of the node whose parameters they are.
-    pub fn root(&self) -> &Path {
-        self.store.root()
-    }
-
-    /// Why what is read here is not the kernel's, where that is plain to see.
-    pub fn examine(&self) -> Option<String> {
-        self.store.examine()
-    }
-
-    /// As [`ProcSys::list`].
-    pub fn list(
-        &mut self,
-        pattern: &Pattern,
-        begin: bool,
-        at_most: usize,
-        known: impl Fn(&SysctlKey) -> bool,
-    ) -> (Vec<SysctlKey>, bool) {
-        self.store.list(pattern, begin, at_most, known)
-    }
-
-    /// As [`ProcSys::list_interfaces`].
-    pub fn list_interfaces(
-        &mut self,
-        folder: InterfaceFolder,
-        begin: bool,
-        at_most: usize,
-    ) -> (Vec<String>, bool) {
-        self.store.list_interfaces(folder, begin, at_most)
     }
 
     /// Marks the files of a value, where they are open. Where that is not possible
