@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use super::native::FAMILY;
+use super::native::{FAMILY, address_range};
 use super::observed::{Packet, Protocol, Seen};
 use super::routing::contains;
 use super::trace::Backend;
@@ -51,7 +52,7 @@ pub struct NativeChain {
     /// Its name.
     pub chain: String,
     /// The chains of its table. Those have no table of iptables: each has this one.
-    pub ruleset: Ruleset,
+    pub ruleset: Arc<Ruleset>,
 }
 
 impl NativeChain {
@@ -987,6 +988,12 @@ pub fn has_member(set: &State, address: IpAddr) -> Option<bool> {
 }
 
 fn is_in(network: &str, address: IpAddr) -> Match {
+    if let Some(range) = address_range(network) {
+        return match range.contains(&address) {
+            true => Match::Yes,
+            false => Match::No,
+        };
+    }
     match Prefix::parse(network) {
         Some(network) if contains(network, address) => Match::Yes,
         Some(_) => Match::No,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::resource::{Prefix, words_of_line};
 
@@ -359,9 +360,16 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Words<'a, I>) -> O
     }
 }
 
+/// `10.0.0.1-10.0.0.9`, which iptables has for a match of its own only.
+pub(super) fn address_range(text: &str) -> Option<RangeInclusive<IpAddr>> {
+    let (first, last) = text.split_once('-')?;
+    Some(first.parse().ok()?..=last.parse().ok()?)
+}
+
 fn address(text: &str) -> Option<String> {
-    let is_whole = text.parse::<IpAddr>().is_ok();
-    (is_whole || Prefix::parse(text).is_some()).then(|| text.to_owned())
+    let is_range = address_range(text).is_some();
+    let is_known = is_range || text.parse::<IpAddr>().is_ok() || Prefix::parse(text).is_some();
+    is_known.then(|| text.to_owned())
 }
 
 /// A name or a number.
@@ -500,7 +508,10 @@ mod tests {
             ),
             ("fib daddr type local drop", &["--dst-type LOCAL -j DROP"]),
             ("ip saddr > 10.0.0.1 drop", &["--unknown ? -j DROP"]),
-            ("ip saddr 10.0.0.1-10.0.0.9 drop", &["--unknown ? -j DROP"]),
+            (
+                "ip saddr 10.0.0.1-10.0.0.9 drop",
+                &["-s 10.0.0.1-10.0.0.9 -j DROP"],
+            ),
             ("ct state != new drop", &["! --ctstate NEW -j DROP"]),
             ("tcp sequence 1 drop", &["--unknown ? -j DROP"]),
             (

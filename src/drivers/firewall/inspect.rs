@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
+
+use nix::libc;
 
 use super::helper::sizes::{BaseChain, base_chains};
 use super::helper::{self, listed, programs, saved};
-use nix::libc;
-
 use super::kernel_rules;
 use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
@@ -276,7 +277,7 @@ fn is_foreign(family: Family, kind: &str, table: &str, chain: &str) -> bool {
 /// The base chains of nf_tables that are not iptables', and do something.
 fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
     let filled: BTreeSet<&ChainId> = listed.all.keys().map(|(chain, _)| chain).collect();
-    let mut rulesets: BTreeMap<&'a str, Ruleset> = BTreeMap::new();
+    let mut rulesets: BTreeMap<&'a str, Arc<Ruleset>> = BTreeMap::new();
     let foreign = |(id, hook): (&'a ChainId, &String)| {
         let ChainId { table, chain, .. } = id;
         let (kind, name) = table.split_once(' ')?;
@@ -295,7 +296,7 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
             chain: chain.clone(),
             ruleset: rulesets
                 .entry(table)
-                .or_insert_with(|| ruleset_of(table, listed))
+                .or_insert_with(|| ruleset_of(table, listed).into())
                 .clone(),
         };
         Some(Foreign {
