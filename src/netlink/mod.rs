@@ -9,17 +9,10 @@ pub use requests::{
     DONE, ERROR, LONGEST, Received, Requests, ask, errno, open, receive, refusal, send, subscribe,
 };
 
-/// Types of rtnetlink's messages (linux/rtnetlink.h): a link is there or has changed, is
-/// gone, is asked for.
-pub const NEW_LINK: u16 = 16;
-/// See [`NEW_LINK`].
-pub const DEL_LINK: u16 = 17;
-/// See [`NEW_LINK`].
-pub const GET_LINK: u16 = 18;
-/// An address is there or has changed, or is gone.
-pub const NEW_ADDRESS: u16 = 20;
-/// See [`NEW_ADDRESS`].
-pub const DEL_ADDRESS: u16 = 21;
+pub use nix::libc::{
+    RTM_DELADDR as DEL_ADDRESS, RTM_DELLINK as DEL_LINK, RTM_GETLINK as GET_LINK,
+    RTM_NEWADDR as NEW_ADDRESS, RTM_NEWLINK as NEW_LINK,
+};
 
 /// What an attribute's type is without its flags (`NLA_TYPE_MASK`).
 const TYPE_MASK: u16 = 0x3fff;

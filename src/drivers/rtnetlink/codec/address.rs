@@ -2,6 +2,11 @@
 
 use std::net::IpAddr;
 
+use nix::libc::{
+    IFA_ADDRESS as ADDRESS, IFA_BROADCAST as BROADCAST, IFA_CACHEINFO as CACHEINFO,
+    IFA_FLAGS as FLAGS, IFA_LABEL as LABEL, IFA_LOCAL as LOCAL,
+};
+
 use super::field::{Form, ip, longest, octets, other, until_nul, word};
 use super::route::{read_scope, scope_name};
 use super::{
@@ -14,14 +19,7 @@ use crate::netlink::{attributes, push};
 use crate::resource::{Address, Attribute, Name, Prefix, Resource, State};
 
 const HEADER: usize = 8;
-/// `IFA_ADDRESS`, `IFA_LOCAL`, `IFA_LABEL`, `IFA_BROADCAST`, `IFA_CACHEINFO`,
-/// `IFA_FLAGS` (from Linux 3.14), `IFA_RT_PRIORITY` (4.18), `IFA_PROTO` (5.18)
-const ADDRESS: u16 = 1;
-const LOCAL: u16 = 2;
-const LABEL: u16 = 3;
-const BROADCAST: u16 = 4;
-const CACHEINFO: u16 = 6;
-const FLAGS: u16 = 8;
+/// `IFA_RT_PRIORITY` (from Linux 4.18), `IFA_PROTO` (5.18)
 const METRIC: u16 = 9;
 const PROTOCOL: u16 = 11;
 /// The flags that are configured: `IFA_F_NODAD`, `IFA_F_HOMEADDRESS`,

@@ -2,6 +2,13 @@
 
 use std::os::fd::RawFd;
 
+use nix::libc::{
+    IFLA_ADDRESS as ADDRESS, IFLA_EXT_MASK as EXT_MASK, IFLA_IFNAME as IFNAME,
+    IFLA_INFO_DATA as INFO_DATA, IFLA_INFO_KIND as INFO_KIND, IFLA_LINK as LINK,
+    IFLA_LINK_NETNSID as LINK_NETNSID, IFLA_LINKINFO as LINKINFO, IFLA_MASTER as MASTER,
+    IFLA_MTU as MTU, IFLA_XDP as XDP,
+};
+
 use super::field::{Form, number, until_nul, word};
 use super::{Found, GET_LINK, Request, SET_LINK, Unwritable, index_of};
 use crate::diagnosis::observed;
@@ -11,22 +18,9 @@ use crate::netlink::{attributes, push};
 use crate::resource::{Attribute, Mac, Name, Resource, State};
 
 const HEADER: usize = 16;
-/// `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_LINK`, `IFLA_MASTER`,
-/// `IFLA_LINKINFO` with `IFLA_INFO_KIND` and `IFLA_INFO_DATA`, `IFLA_VXLAN_PORT`, `IFLA_EXT_MASK`, `IFLA_LINK_NETNSID`
-const ADDRESS: u16 = 1;
-const IFNAME: u16 = 3;
-const MTU: u16 = 4;
-const LINK: u16 = 5;
-const MASTER: u16 = 10;
-const LINKINFO: u16 = 18;
-const LINK_NETNSID: u16 = 37;
-/// `IFLA_XDP` with `IFLA_XDP_ATTACHED`
-const XDP: u16 = 43;
 const XDP_ATTACHED: u16 = 2;
-const INFO_KIND: u16 = 1;
-const INFO_DATA: u16 = 2;
+/// `IFLA_VXLAN_PORT`
 const VXLAN_PORT: u16 = 15;
-const EXT_MASK: u16 = 29;
 /// `RTEXT_FILTER_SKIP_STATS`: counters are of no use here. Older kernels ignore it.
 const SKIP_STATS: u32 = 8;
 /// `RTM_GETNSID`, `struct rtgenmsg` with padding, `NETNSA_NSID`, `NETNSA_FD`

@@ -25,6 +25,14 @@ pub use needs::{DEL_NEXTHOP, NEW_NEXTHOP, Question, needs, nexthop};
 
 pub use route::{ask_way, decode_way};
 
+pub use nix::libc::RTM_NEWNEIGH as NEW_NEIGHBOUR;
+use nix::libc::{
+    RTM_DELNEIGH as DEL_NEIGHBOUR, RTM_DELROUTE as DEL_ROUTE, RTM_DELRULE as DEL_RULE,
+    RTM_GETADDR as GET_ADDRESS, RTM_GETNEIGH as GET_NEIGHBOUR, RTM_GETROUTE as GET_ROUTE,
+    RTM_GETRULE as GET_RULE, RTM_NEWROUTE as NEW_ROUTE, RTM_NEWRULE as NEW_RULE,
+    RTM_SETLINK as SET_LINK,
+};
+
 use super::links::Links;
 use crate::model::{Family, Value};
 pub use crate::netlink::{
@@ -32,21 +40,6 @@ pub use crate::netlink::{
 };
 use crate::netlink::{DEL_ADDRESS, DUMP, GET_LINK, NEW_ADDRESS, push};
 use crate::resource::{Attribute, Name, Resource, State};
-
-/// More message types (linux/rtnetlink.h): of a kind that there is, that is gone, and
-/// the request for it.
-const SET_LINK: u16 = 19;
-const GET_ADDRESS: u16 = 22;
-const NEW_ROUTE: u16 = 24;
-const DEL_ROUTE: u16 = 25;
-const GET_ROUTE: u16 = 26;
-/// See [`NEW_LINK`].
-pub const NEW_NEIGHBOUR: u16 = 28;
-const DEL_NEIGHBOUR: u16 = 29;
-const GET_NEIGHBOUR: u16 = 30;
-const NEW_RULE: u16 = 32;
-const DEL_RULE: u16 = 33;
-const GET_RULE: u16 = 34;
 
 /// Address families (linux/socket.h).
 const INET: u8 = 2;

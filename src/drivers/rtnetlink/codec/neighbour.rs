@@ -1,6 +1,16 @@
 //! Neighbours and forwarding databases: `struct ndmsg` and its attributes
 //! (linux/neighbour.h).
 
+use nix::libc::{
+    NDA_CACHEINFO as CACHEINFO, NDA_LINK_NETNSID as LINK_NETNSID, NDA_LLADDR as LLADDR,
+    NDA_MASTER as MASTER, NDA_PROBES as PROBES, NDA_VLAN as VLAN, NTF_MASTER as OF_MASTER,
+    NTF_PROXY as PROXY, NTF_SELF as SELF, NUD_FAILED, NUD_INCOMPLETE, NUD_NOARP as NOARP,
+    NUD_PERMANENT as PERMANENT, NUD_REACHABLE as REACHABLE, NUD_STALE as STALE,
+};
+pub(super) use nix::libc::{
+    NDA_DST as DST, NDA_IFINDEX as IFINDEX, NDA_PORT as PORT, NDA_VNI as VNI,
+};
+
 use super::field::{Form, half, ip, octets, other, word};
 use super::nexthop::{Destination, destinations};
 use super::{
@@ -13,32 +23,11 @@ use crate::netlink::{attributes, push};
 use crate::resource::{Attribute, Fdb, Mac, Name, Neighbour, Prefix, Resource, State};
 
 const HEADER: usize = 12;
-/// `NDA_DST`, `NDA_LLADDR`, `NDA_CACHEINFO`, `NDA_PROBES`, `NDA_VLAN`, `NDA_PORT`,
-/// `NDA_VNI`, `NDA_IFINDEX`, `NDA_MASTER`, `NDA_LINK_NETNSID`, `NDA_PROTOCOL`,
-/// `NDA_FDB_EXT_ATTRS`
-pub(super) const DST: u16 = 1;
-const LLADDR: u16 = 2;
-const CACHEINFO: u16 = 3;
-const PROBES: u16 = 4;
-const VLAN: u16 = 5;
-pub(super) const PORT: u16 = 6;
-pub(super) const VNI: u16 = 7;
-pub(super) const IFINDEX: u16 = 8;
-const MASTER: u16 = 9;
-const LINK_NETNSID: u16 = 10;
+/// `NDA_PROTOCOL`, `NDA_FDB_EXT_ATTRS`
 const PROTOCOL: u16 = 12;
 const FDB_EXT_ATTRS: u16 = 14;
-/// `NUD_STALE`, `NUD_REACHABLE`, `NUD_NOARP`, `NUD_PERMANENT`; and those of an entry
-/// that is of no use: `NUD_INCOMPLETE`, `NUD_FAILED`.
-const REACHABLE: u16 = 0x02;
-const STALE: u16 = 0x04;
-const NOARP: u16 = 0x40;
-const PERMANENT: u16 = 0x80;
-const USELESS: u16 = 0x21;
-/// `NTF_SELF`, `NTF_MASTER`, `NTF_PROXY`
-const SELF: u8 = 0x02;
-const OF_MASTER: u8 = 0x04;
-const PROXY: u8 = 0x08;
+/// The states of an entry that is of no use.
+const USELESS: u16 = NUD_INCOMPLETE | NUD_FAILED;
 /// The flags that are configured: `NTF_EXT_LEARNED`, `NTF_STICKY`; and `NTF_ROUTER`,
 /// which the kernel sets by itself where an entry is not permanent.
 const CONFIGURED: u8 = 0x50;

@@ -2,6 +2,14 @@
 
 use std::net::IpAddr;
 
+use nix::libc::{
+    RTA_CACHEINFO as CACHEINFO, RTA_DST as DST, RTA_EXPIRES as EXPIRES, RTA_IIF as IIF,
+    RTA_MARK as MARK, RTA_METRICS as METRICS, RTA_MFC_STATS as MFC_STATS,
+    RTA_MULTIPATH as MULTIPATH, RTA_OIF as OIF, RTA_PAD as PAD, RTA_PREF as PREF,
+    RTA_PREFSRC as PREFSRC, RTA_PRIORITY as PRIORITY, RTA_SRC as SRC, RTA_TABLE as TABLE,
+};
+pub(super) use nix::libc::{RTA_GATEWAY as GATEWAY, RTA_VIA as VIA};
+
 use super::field::{Form, ip, network, number as read_number, octets, other, word};
 use super::nexthop::{Hop, hops, push_hops, read_hops, show_hops};
 use super::{
@@ -15,26 +23,7 @@ use crate::netlink::{attributes, nest, push};
 use crate::resource::{Attribute, Name, Prefix, Resource, Route, State};
 
 const HEADER: usize = 12;
-/// `RTA_DST`, `RTA_SRC`, `RTA_IIF`, `RTA_OIF`, `RTA_GATEWAY`, `RTA_PRIORITY`,
-/// `RTA_PREFSRC`, `RTA_METRICS`, `RTA_MULTIPATH`, `RTA_CACHEINFO`, `RTA_TABLE`,
-/// `RTA_MARK`, `RTA_MFC_STATS`, `RTA_VIA`, `RTA_PREF`, `RTA_EXPIRES`, `RTA_PAD`, `RTA_NH_ID`
-const DST: u16 = 1;
-const SRC: u16 = 2;
-const IIF: u16 = 3;
-const OIF: u16 = 4;
-pub(super) const GATEWAY: u16 = 5;
-const PRIORITY: u16 = 6;
-const PREFSRC: u16 = 7;
-const METRICS: u16 = 8;
-const MULTIPATH: u16 = 9;
-const CACHEINFO: u16 = 12;
-const TABLE: u16 = 15;
-const MARK: u16 = 16;
-const MFC_STATS: u16 = 17;
-pub(super) const VIA: u16 = 18;
-const PREF: u16 = 20;
-const EXPIRES: u16 = 23;
-const PAD: u16 = 24;
+/// `RTA_NH_ID`
 const NH_ID: u16 = 30;
 /// `RTM_F_CLONED`: the kernel's own note of a path.
 const CLONED: u32 = 0x200;
