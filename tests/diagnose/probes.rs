@@ -441,7 +441,11 @@ impl Watching {
 
     fn until(&mut self, end: &str) {
         let mut lines = self.lines.by_ref().map(|line| line.expect("a line"));
-        assert!(lines.any(|it| it.contains(end)), "{end}");
+        let is_end = |line: String| {
+            assert!(line.len() <= 80, "{line}");
+            line.contains(end)
+        };
+        assert!(lines.any(is_end), "{end}");
     }
 }
 

@@ -97,7 +97,10 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
                     print::note(&format!("netguard: {why}; {RUN_AGAIN}\n"));
                     return Err(exit::TROUBLE);
                 }
-                let page = format!("\n{}\n{why}; waiting until it is back\n", now());
+                let mut page = format!("\n{}\n", now());
+                let width = Some(print::width().unwrap_or(print::USUAL_WIDTH));
+                let words = format!("{why}; waiting until it is back");
+                print::paragraph(&mut page, "", &words, width);
                 if absent.as_deref() != Some(why)
                     && let Some(code) = print::page(&page)
                 {
