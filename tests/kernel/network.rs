@@ -886,7 +886,7 @@ fn a_dry_run_shows_what_the_kernel_would_refuse() {
         "[[route]]\nto = \"10.50.0.0/16\"\nvia = \"10.77.0.1\"\n",
     );
     let why = "cannot restore route/main/10.50.0.0/16: setting it to via 10.77.0.1 failed: \
-               ENETUNREACH";
+               the gateway is not reachable";
     for (words, ends) in [(&["apply", "--dry-run"][..], 1), (&["apply"], 3)] {
         let output = root.ask(words);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

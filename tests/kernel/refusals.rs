@@ -168,7 +168,10 @@ fn a_single_look_has_exit_codes() {
     let (code, text) = netguard(&["apply", "--dry-run"], wanted);
     assert_eq!(
         (code, text.as_str()),
-        (Some(1), "would write net.ipv4.ip_forward = 1 (is 0)\n")
+        (
+            Some(1),
+            "would write net.ipv4.ip_forward = 1 (is 0)\n0 of 1 value OK, 1 drifted\n"
+        )
     );
     assert_eq!(value("net/ipv4/ip_forward"), "0");
     let (code, text) = netguard(&["apply"], wanted);
