@@ -187,6 +187,67 @@ fn legacy_chains_come_back_after_a_flush() {
     chains_come_back_after_a_flush(true);
 }
 
+/// Rules that are guarded for their own sake come back first, and do not hide that the chains
+/// were flushed with them.
+fn guarded_rules_hide_no_flush(is_legacy: bool) {
+    const GUARDED: &str = "-s 192.168.0.0/16 ! -d 192.168.0.0/16 -j MASQUERADE";
+    const IN_CHAIN: &str = "-s 9.9.9.9/32 -j ACCEPT";
+    alone(is_legacy);
+    // One pod, as the bridge plugin has it.
+    restore(&format!(
+        "*nat\n:CNI-A - [0:0]\n:CNI-B - [0:0]\n-A POSTROUTING {GUARDED}\n\
+         -A POSTROUTING -s 10.85.0.2/32 -j CNI-A\n-A CNI-A -d 10.85.0.0/16 -j ACCEPT\n\
+         -A CNI-A {IN_CHAIN}\n-A CNI-A ! -d 224.0.0.0/4 -j CNI-B\n-A CNI-B -j MASQUERADE\nCOMMIT\n"
+    ));
+    let guarded = |chain: &str, rule: &str| {
+        format!("[[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\nrule = '-A {chain} {rule}'\n")
+    };
+    let first = guarded("POSTROUTING", GUARDED) + "position = \"first\"\n";
+    let mut guard = started(&format!("{CNI}{first}{}", guarded("CNI-A", IN_CHAIN)));
+    let before = saved("nat");
+    for _ in 0..3 {
+        iptables("-t nat -F");
+        guard.wait_for_restore(CNI_KEY);
+        wait_for("nat", &before);
+        wait_until_read(&mut guard);
+    }
+    // Another program is as fast.
+    shell("iptables -w -t nat -F && iptables -w -t nat -A OUTPUT -o eth7 -j ACCEPT");
+    guard.wait_for_restore(CNI_KEY);
+    let mut after = before.clone();
+    let jump = after.iter().position(|it| it.starts_with("-A POSTROUTING"));
+    after.insert(
+        jump.expect("a rule"),
+        "-A OUTPUT -o eth7 -j ACCEPT".to_owned(),
+    );
+    wait_for("nat", &after);
+}
+
+#[test]
+fn guarded_rules_of_nf_tables_hide_no_flush() {
+    guarded_rules_hide_no_flush(false);
+}
+
+#[test]
+fn guarded_legacy_rules_hide_no_flush() {
+    guarded_rules_hide_no_flush(true);
+}
+
+/// Its owner removes what leads to a chain, which is the only rule of all, and then the chain.
+#[test]
+fn a_chain_is_removed_by_its_owner_though_there_is_nothing_else() {
+    alone(false);
+    restore("*nat\n:CNI-A - [0:0]\n-A POSTROUTING -j CNI-A\n-A CNI-A -j ACCEPT\nCOMMIT\n");
+    let mut guard = started(CNI);
+    iptables("-t nat -D POSTROUTING -j CNI-A");
+    wait_until_read(&mut guard);
+    wait_until_read(&mut guard);
+    restore("*nat\n-F CNI-A\n-X CNI-A\nCOMMIT\n");
+    wait_until_read(&mut guard);
+    assert!(!saved("nat").concat().contains("CNI-A"));
+    assert_eq!(restores(&mut guard, CNI_KEY), 0);
+}
+
 /// What its owner does with its chains is what is preserved from then on.
 fn what_an_owner_changes_stays(is_legacy: bool) {
     alone(is_legacy);

@@ -108,7 +108,16 @@ impl Extent {
 
 /// What a table has in each backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Chains(BTreeMap<Backend, BTreeMap<Box<str>, Rules>>);
+pub struct Chains {
+    tables: BTreeMap<Backend, BTreeMap<Box<str>, Rules>>,
+    /// Rules that are restored for their own sake, and their chains: that one of them is there
+    /// does not tell whether the tables were flushed.
+    guarded: Guarded,
+    /// And those that are removed for their own sake: they are nothing to preserve.
+    unwanted: Guarded,
+}
+
+type Guarded = BTreeMap<Box<str>, BTreeSet<Box<str>>>;
 
 /// How many rules of others are known on either side of a rule that leads to a preserved
 /// chain: its place is found by them.
@@ -163,35 +172,60 @@ impl Chains {
         if ChainName::parse(chain).is_none() {
             return Ok(());
         }
-        let rule = |line: &'a str| {
-            let words = super::words_of_line(line).ok_or(line)?;
-            Ok(write_words(&words).into_boxed_str())
-        };
+        let rule = |line| rule(line).ok_or(line);
         let rules: Result<Rules, &str> = lines.into_iter().map(rule).collect();
-        let table = self.0.entry(backend).or_default();
+        let table = self.tables.entry(backend).or_default();
         table.insert(chain.into(), rules?);
         Ok(())
+    }
+
+    /// A rule of a chain, which is listed like this, is restored for its own sake, or removed.
+    pub fn guard(&mut self, chain: &str, line: &str, is_wanted: bool) {
+        let guarded = match is_wanted {
+            true => &mut self.guarded,
+            false => &mut self.unwanted,
+        };
+        guarded.entry(chain.into()).or_default().extend(rule(line));
+    }
+
+    /// The rules that are restored or removed for their own sake here or there.
+    fn guarded_with(&self, other: &Chains) -> Guarded {
+        let mut all = self.guarded.clone();
+        for (chain, rules) in self.unwanted.iter().chain(&other.guarded) {
+            let own = all.entry(chain.clone()).or_default();
+            own.extend(rules.iter().cloned());
+        }
+        all
+    }
+
+    fn is_guarded(&self, chain: &str, rule: &str) -> bool {
+        is_among(&self.guarded, chain, rule)
     }
 
     /// What is known of the preserved chains: their rules, those that lead to them with what
     /// is beside them, and some of the chains that the kernel calls.
     pub fn state(&self, of: &FirewallChains) -> State {
         let (mut chains, mut jumps, mut rules) = (Vec::new(), BTreeSet::new(), Vec::new());
-        for (backend, table) in &self.0 {
+        for (backend, table) in &self.tables {
             let backend = backend.as_str();
             for (chain, all) in table {
                 let is_own = of.has(chain);
-                let kept = match is_own {
+                let mut kept = match is_own {
                     true => all.iter().map(|rule| &**rule).collect(),
                     false => excerpt(of, chain, all),
                 };
+                kept.retain(|rule| !is_among(&self.unwanted, chain, rule));
                 if kept.is_empty() && !is_own && !of.is_built_in(chain) {
                     continue;
                 }
                 rules.push(format!("{backend}/{chain}"));
-                rules.extend(kept.iter().map(|rule| format!("/{rule}")));
+                rules.extend(kept.iter().map(|rule| match self.is_guarded(chain, rule) {
+                    true => format!("//{rule}"),
+                    false => format!("/{rule}"),
+                }));
                 if is_own {
-                    chains.extend((!all.is_empty()).then(|| format!("{backend}/{chain}")));
+                    let is_filled = kept.iter().any(|rule| !self.is_guarded(chain, rule));
+                    chains.extend(is_filled.then(|| format!("{backend}/{chain}")));
                 } else {
                     let own = kept.iter().filter(|rule| of.is_jump(rule));
                     jumps.extend(own.map(|rule| format!("{backend}/{chain}/{rule}")));
@@ -210,21 +244,28 @@ impl Chains {
     pub fn of(state: &State) -> Chains {
         let mut chains = Chains::default();
         let rules = state.attribute(Attribute::Rules);
-        let mut last = None;
+        let mut last: Option<(Backend, &str)> = None;
         for field in rules.fields() {
             match (field.strip_prefix('/'), field.split_once('/')) {
                 (Some(rule), _) => {
-                    let rules = last.and_then(|(backend, chain): (Backend, &str)| {
-                        chains.0.get_mut(&backend)?.get_mut(chain)
-                    });
-                    if let Some(rules) = rules {
+                    let Some((backend, chain)) = last else {
+                        continue;
+                    };
+                    let guarded = rule.strip_prefix('/');
+                    let rule = guarded.unwrap_or(rule);
+                    if guarded.is_some() {
+                        let guarded = chains.guarded.entry(chain.into()).or_default();
+                        guarded.insert(rule.into());
+                    }
+                    let table = chains.tables.get_mut(&backend);
+                    if let Some(rules) = table.and_then(|it| it.get_mut(chain)) {
                         rules.push(rule.into());
                     }
                 }
                 (None, Some((backend, chain))) => {
                     last = Backend::of(backend).map(|backend| (backend, chain));
                     if let Some((backend, chain)) = last {
-                        let table = chains.0.entry(backend).or_default();
+                        let table = chains.tables.entry(backend).or_default();
                         table.insert(chain.into(), Rules::new());
                     }
                 }
@@ -239,18 +280,23 @@ impl Chains {
     /// where no owner has removed a chain of its own, which leaves the others and what is
     /// not its own:
     /// * no rule leads to the preserved chains any more, where those of several chains did
-    ///   that the kernel calls;
+    ///   that the kernel calls, or all preserved chains are there and empty: their owner
+    ///   would have removed them, too;
     /// * all of them are empty, and rules still lead to several of them: the one that they
     ///   lead to is empty after the owner has removed its last rule;
-    /// * all rules are gone that were known of the chains that the kernel calls, or these
-    ///   themselves are.
+    /// * several rules were known of the chains that the kernel calls, and all are gone, or
+    ///   these chains themselves are.
     pub fn are_flushed(&self, of: &FirewallChains, good: &Chains) -> bool {
+        let guarded = self.guarded_with(good);
         let is_flushed = |(backend, good): (&Backend, &BTreeMap<_, _>)| {
             let none = BTreeMap::new();
-            let found = self.0.get(backend).unwrap_or(&none);
-            let (own, others) = parts(of, good);
+            let found = self.tables.get(backend).unwrap_or(&none);
+            let (own, others) = parts(of, good, &guarded);
             let rules_in = |chain: &str| found.get(chain).map_or(&[][..], |it: &Rules| &it[..]);
-            let is_empty = |(chain, _): &&(&str, &Rules)| rules_in(chain).is_empty();
+            let is_empty = |(chain, _): &&(&str, &Rules)| {
+                let mut rules = rules_in(chain).iter();
+                rules.all(|rule| is_among(&guarded, chain, rule))
+            };
             let is_left =
                 |(chain, rule): &(&str, &str)| rules_in(chain).iter().any(|it| **it == **rule);
             let emptied = own.iter().filter(is_empty).count();
@@ -269,30 +315,36 @@ impl Chains {
             }
             let from = jumps.clone().map(|(chain, _)| *chain);
             let from: BTreeSet<&str> = from.filter(|chain| built_in(chain)).collect();
-            if from.len() > 1 && !jumps.clone().any(is_left) {
+            let are_there = own.iter().all(|(chain, _)| found.contains_key(*chain));
+            let are_made_empty = !own.is_empty() && emptied == own.len() && are_there;
+            if (from.len() > 1 || from.len() == 1 && are_made_empty) && !jumps.clone().any(is_left)
+            {
                 return true;
             }
             let known = others.iter().filter(|(chain, _)| built_in(chain));
-            let are_made_empty = own.iter().all(|(chain, _)| found.contains_key(*chain));
-            let is_enough = |count| count > 1 || count == 1 && are_made_empty;
-            is_enough(known.clone().count()) && !known.clone().any(is_left)
+            known.clone().count() > 1 && !known.clone().any(is_left)
         };
-        good.0.iter().any(is_flushed)
+        good.tables.iter().any(is_flushed)
     }
 
     /// Whether their owner has made them again since they were flushed: all rules lead to
     /// them that did, and some of them have rules.
     pub fn are_made_again(&self, of: &FirewallChains, good: &Chains) -> bool {
+        let guarded = self.guarded_with(good);
         let is_made = |(backend, good): (&Backend, &BTreeMap<_, _>)| {
             let none = BTreeMap::new();
-            let found = self.0.get(backend).unwrap_or(&none);
-            let (own, others) = parts(of, good);
+            let found = self.tables.get(backend).unwrap_or(&none);
+            let (own, others) = parts(of, good, &guarded);
             let rules_in = |chain: &str| found.get(chain).map_or(&[][..], |it: &Rules| &it[..]);
             let mut jumps = others.iter().filter(|(_, rule)| of.is_jump(rule));
             jumps.all(|(chain, rule)| rules_in(chain).iter().any(|it| **it == **rule))
-                && (own.is_empty() || own.iter().any(|(chain, _)| !rules_in(chain).is_empty()))
+                && (own.is_empty()
+                    || own.iter().any(|(chain, _)| {
+                        let mut rules = rules_in(chain).iter();
+                        rules.any(|rule| !is_among(&guarded, chain, rule))
+                    }))
         };
-        good.0.iter().all(is_made)
+        good.tables.iter().all(is_made)
     }
 
     /// What is missing here of what was good. A chain that has rules stays as it is but for
@@ -303,9 +355,10 @@ impl Chains {
         good: &Chains,
     ) -> BTreeMap<Backend, Vec<ChainChange>> {
         let mut missing = BTreeMap::new();
-        for (backend, good) in &good.0 {
-            let mut found = self.0.get(backend).cloned().unwrap_or_default();
-            let changes = missing_in(of, good, &mut found);
+        let guarded = self.guarded_with(good);
+        for (backend, good) in &good.tables {
+            let mut found = self.tables.get(backend).cloned().unwrap_or_default();
+            let changes = missing_in(of, good, &mut found, &guarded);
             if !changes.is_empty() {
                 missing.insert(*backend, changes);
             }
@@ -315,7 +368,7 @@ impl Chains {
 
     /// The sets that their rules name.
     pub fn sets(&self) -> Vec<SetName> {
-        let rules = self.0.values().flat_map(BTreeMap::values).flatten();
+        let rules = self.tables.values().flat_map(BTreeMap::values).flatten();
         let with_sets = rules.filter(|rule| rule.contains("-set~"));
         let words = with_sets.filter_map(|rule| read_words(rule));
         let sets: BTreeSet<SetName> = words
@@ -341,16 +394,33 @@ fn excerpt<'a>(of: &FirewallChains, chain: &str, all: &'a Rules) -> Vec<&'a str>
     kept.map(|(_, rule)| &**rule).collect()
 }
 
-/// The preserved chains that have rules, and the rules of others, by chain.
+/// A rule as [`FirewallRule`](super::FirewallRule) writes it, of which this is a line of
+/// iptables-save(8).
+fn rule(line: &str) -> Option<Box<str>> {
+    let words = super::words_of_line(line)?;
+    Some(write_words(&words).into_boxed_str())
+}
+
+fn is_among(guarded: &Guarded, chain: &str, rule: &str) -> bool {
+    guarded.get(chain).is_some_and(|rules| rules.contains(rule))
+}
+
+/// The preserved chains that have rules, and the rules of others, by chain: those that are
+/// guarded do not count.
 type Parts<'a> = (Vec<(&'a str, &'a Rules)>, Vec<(&'a str, &'a str)>);
 
-fn parts<'a>(of: &FirewallChains, table: &'a BTreeMap<Box<str>, Rules>) -> Parts<'a> {
+fn parts<'a>(
+    of: &FirewallChains,
+    table: &'a BTreeMap<Box<str>, Rules>,
+    guarded: &Guarded,
+) -> Parts<'a> {
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for (chain, rules) in table {
+        let rest = rules.iter().map(|rule| &**rule);
+        let mut rest = rest.filter(|rule| !is_among(guarded, chain, rule));
         match of.has(chain) {
-            true if rules.is_empty() => {}
-            true => own.push((&**chain, rules)),
-            false => others.extend(rules.iter().map(|rule| (&**chain, &**rule))),
+            true => own.extend(rest.next().map(|_| (&**chain, rules))),
+            false => others.extend(rest.map(|rule| (&**chain, rule))),
         }
     }
     (own, others)
@@ -360,13 +430,18 @@ fn missing_in(
     of: &FirewallChains,
     good: &BTreeMap<Box<str>, Rules>,
     found: &mut BTreeMap<Box<str>, Rules>,
+    guarded: &Guarded,
 ) -> Vec<ChainChange> {
     let mut changes = Vec::new();
-    let is_empty = |chain: &str| found.get(chain).is_none_or(Vec::is_empty);
+    let counts = |chain: &str, rules: &Rules| {
+        let mut rules = rules.iter();
+        rules.any(|rule| !is_among(guarded, chain, rule))
+    };
+    let is_empty = |chain: &str| found.get(chain).is_none_or(|it| !counts(chain, it));
     let own = good.iter().filter(|(chain, _)| of.has(chain));
     let filled: BTreeSet<&str> = own
         .clone()
-        .filter(|(chain, rules)| !rules.is_empty() && is_empty(chain))
+        .filter(|(chain, rules)| counts(chain, rules) && is_empty(chain))
         .map(|(chain, _)| &**chain)
         .collect();
     let is_led_to: BTreeSet<Box<str>> = match filled.is_empty() {
@@ -384,11 +459,13 @@ fn missing_in(
         .filter_map(|it| target(it))
         .collect();
     for (chain, rules) in own {
-        match found.contains_key(chain) {
-            false if !rules.is_empty() || targets.contains(&**chain) => {
+        match found.get(chain) {
+            None if !rules.is_empty() || targets.contains(&**chain) => {
                 changes.push(ChainChange::Make(chain.clone()));
             }
-            true if filled.contains(&**chain) && !is_led_to.contains(chain) => {
+            Some(left)
+                if left.is_empty() && filled.contains(&**chain) && !is_led_to.contains(chain) =>
+            {
                 changes.push(ChainChange::MakeAgain(chain.clone()));
             }
             _ => {}
@@ -405,7 +482,8 @@ fn missing_in(
         let is_filled = filled.contains(&**chain);
         for (place, rule) in rules.iter().enumerate() {
             let is_there = || found.get(chain).is_some_and(|known| known.contains(rule));
-            if !is_needed(chain, rule) || !is_filled && is_there() {
+            let is_kept = || !is_filled || is_among(guarded, chain, rule);
+            if !is_needed(chain, rule) || is_kept() && is_there() {
                 continue;
             }
             let Some(says) = read_words(rule) else {
@@ -416,10 +494,7 @@ fn missing_in(
                 changes.push(ChainChange::Make(chain.clone()));
             }
             let known = found.entry(chain.clone()).or_default();
-            let place = match is_filled {
-                true => known.len(),
-                false => self::place(rules, place, known),
-            };
+            let place = self::place(rules, place, known);
             let number = (place < known.len()).then_some(place + 1);
             known.insert(place, rule.clone());
             is_any = true;
@@ -655,11 +730,38 @@ mod tests {
         for (found, expected) in [
             ("PREROUTING; POSTROUTING", false),
             ("PREROUTING; POSTROUTING; CNI-D", true),
+            ("PREROUTING; POSTROUTING; -A CNI-D -j MASQUERADE", false),
             ("", true),
         ] {
             let found = Chains::of(&table(found).state(&of));
             assert_eq!(found.are_flushed(&of, &good), expected, "{found:?}");
         }
+    }
+
+    #[test]
+    fn what_is_guarded_for_its_own_sake_hides_no_flush() {
+        let of = chains("CNI-*");
+        let guarded = |text: &str| {
+            let mut table = table(text);
+            table.guard("POSTROUTING", "-s 10.0.0.0/8 -j MASQUERADE", true);
+            table.guard("CNI-D", "-s 9.9.9.9/32 -j ACCEPT", true);
+            table.guard("POSTROUTING", "-j ACCEPT", false);
+            table
+        };
+        let good = "-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE; -A POSTROUTING -j CNI-D;
+            -A POSTROUTING -j ACCEPT; -A CNI-D -s 9.9.9.9/32 -j ACCEPT; -A CNI-D -j MASQUERADE";
+        let good = Chains::of(&guarded(good).state(&of));
+        let flushed = "-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE;
+            -A CNI-D -s 9.9.9.9/32 -j ACCEPT";
+        let found = guarded(flushed);
+        assert!(Chains::of(&found.state(&of)).are_flushed(&of, &good));
+        assert!(!Chains::of(&found.state(&of)).are_made_again(&of, &good));
+        let missing = ["-A CNI-D -j MASQUERADE", "-A POSTROUTING -j CNI-D"];
+        assert_eq!(lines(&found.missing(&of, &good)), missing);
+        // Its owner has removed what leads there.
+        let removed = format!("{flushed}; -A CNI-D -j MASQUERADE");
+        let removed = Chains::of(&guarded(&removed).state(&of));
+        assert!(!removed.are_flushed(&of, &good));
     }
 
     #[test]
@@ -765,7 +867,7 @@ mod tests {
             let before = table(&found);
             let mut after = before.clone();
             for change in before.missing(&of, &good).remove(&Backend::Nft).unwrap_or_default() {
-                let own = after.0.entry(Backend::Nft).or_default();
+                let own = after.tables.entry(Backend::Nft).or_default();
                 match change {
                     ChainChange::Make(chain) => prop_assert!(own.insert(chain, Vec::new()).is_none()),
                     ChainChange::MakeAgain(chain) => {
@@ -781,8 +883,8 @@ mod tests {
             prop_assert!(after.state(&of).has_chains_of(&good.state(&of)));
             prop_assert!(after.missing(&of, &good).is_empty());
             // Nothing is moved, and of foreign chains only what leads to these is new.
-            for (chain, rules) in before.0.values().flatten() {
-                let mut rest = after.0[&Backend::Nft][chain].clone();
+            for (chain, rules) in before.tables.values().flatten() {
+                let mut rest = after.tables[&Backend::Nft][chain].clone();
                 rest.retain(|rule| rules.contains(rule) || !of.is_jump(rule));
                 if !rules.is_empty() {
                     prop_assert_eq!(&rest, rules);

@@ -289,7 +289,34 @@ impl Work {
 
     /// All that was just read of a table.
     fn chains(&self, table: TableId) -> Result<Chains, Fault> {
-        all_of(self.tables.get(&table).into_iter().flatten())
+        self.all_of(table, self.tables.get(&table).into_iter().flatten())
+    }
+
+    /// The chains of a table, and which of their rules are restored for their own sake.
+    fn all_of<'a>(
+        &self,
+        table: TableId,
+        tables: impl IntoIterator<Item = &'a Backends>,
+    ) -> Result<Chains, Fault> {
+        let mut all = Chains::default();
+        for (backend, _, chains) in tables {
+            for (name, chain) in chains {
+                let lines = chain.rules.iter().map(String::as_str);
+                all.add(*backend, name, lines).map_err(|line| {
+                    let text = format!("iptables-save printed something else: {line}");
+                    Fault::new(libc::EPROTO, text)
+                })?;
+            }
+        }
+        let is_guarded = |it: &&Rule| it.is_restored && (it.rule.family, it.rule.table) == table;
+        for own in self.rules.iter().filter(is_guarded) {
+            for (_, form) in self.forms.get(&own.rule).into_iter().flatten() {
+                if let Form::Listed(line) = form {
+                    all.guard(own.rule.chain.as_str(), line, !own.is_absent);
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Has the forms of these rules and of all others of their chains found out, where
@@ -641,7 +668,7 @@ impl Work {
         let mut tables: Vec<Backends> = known.cloned().collect();
         for (_, resource, state) in writes {
             if let Resource::Chains(of) = resource {
-                let (found, good) = (all_of(&tables)?, Chains::of(state));
+                let (found, good) = (self.all_of(table, &tables)?, Chains::of(state));
                 // Its owner has been faster.
                 if self.with_owners.contains(resource) && found.are_made_again(of, &good) {
                     continue;
@@ -748,20 +775,6 @@ fn chains_of(rules: &[(ValueId, Resource)]) -> impl Iterator<Item = &FirewallCha
         Resource::Chains(of) => Some(&**of),
         _ => None,
     })
-}
-
-fn all_of<'a>(tables: impl IntoIterator<Item = &'a Backends>) -> Result<Chains, Fault> {
-    let mut all = Chains::default();
-    for (backend, _, chains) in tables {
-        for (name, chain) in chains {
-            let lines = chain.rules.iter().map(String::as_str);
-            all.add(*backend, name, lines).map_err(|line| {
-                let text = format!("iptables-save printed something else: {line}");
-                Fault::new(libc::EPROTO, text)
-            })?;
-        }
-    }
-    Ok(all)
 }
 
 /// What was read of preserved chains.
