@@ -29,6 +29,8 @@ pub struct Ways {
 #[derive(Debug, Default)]
 pub struct Log {
     packets: Vec<Kept>,
+    /// What came to the source's own sockets: its firewall may drop what its interface sees.
+    received: Vec<Vec<u8>>,
 }
 
 /// Where and when a packet was seen.
@@ -75,9 +77,22 @@ impl Log {
         }
     }
 
+    /// Keeps what came to a socket of the source, where that may be an answer.
+    pub fn receive(&mut self, bytes: &[u8], packet: &Packet, token: Token) {
+        if may_be_own(bytes, packet, token) {
+            self.received.push(bytes.to_vec());
+        }
+    }
+
+    /// How many were kept.
+    pub fn count(&self) -> usize {
+        self.packets.len() + self.received.len()
+    }
+
     /// Takes in what another has kept.
     pub fn extend(&mut self, other: Log) {
         self.packets.extend(other.packets);
+        self.received.extend(other.received);
     }
 
     /// Errors that ask for shorter packets than the probes for a packet, and who saw them.
@@ -102,22 +117,21 @@ impl Log {
         found
     }
 
-    /// How many probes were answered, as the source's own interface saw.
+    /// How many answers came to the source's own sockets.
     pub fn answered(&self, packet: &Packet, token: Token) -> u32 {
-        let all = self.sightings(packet, token);
-        let own = all
-            .iter()
-            .filter(|it| it.site == Site::Source && it.is_reply && !it.is_out);
-        own.map(|it| it.probes).max().unwrap_or(0)
+        self.replies(packet, token, |_| true)
     }
 
-    /// How many of the answers that the source's own interface saw refuse the probe.
+    /// How many of those refuse the probe.
     pub fn rejected(&self, packet: &Packet, token: Token) -> u32 {
+        self.replies(packet, token, is_rejection)
+    }
+
+    fn replies(&self, packet: &Packet, token: Token, is_it: impl Fn(&Parsed<'_>) -> bool) -> u32 {
         let flows = self.flows(packet, token);
-        let own = self.packets.iter();
-        let own = own.filter(|it| it.place.site == Site::Source && !it.place.is_out);
-        let rejections = own.filter_map(|it| parse(&it.bytes).filter(is_rejection));
-        let numbers = rejections.filter_map(|it| flows.identify(&it, packet, token));
+        let own = self.received.iter();
+        let own = own.filter_map(|bytes| parse(bytes).filter(&is_it));
+        let numbers = own.filter_map(|it| flows.identify(&it, packet, token));
         let replies = numbers.filter(|(_, is_reply)| *is_reply);
         let numbers: BTreeSet<u32> = replies.map(|(number, _)| number).collect();
         u32::try_from(numbers.len()).unwrap_or(COUNT)

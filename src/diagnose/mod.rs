@@ -29,10 +29,10 @@ use std::time::{Duration, Instant};
 
 use crate::conntrack::Connection;
 use crate::diagnosis::observed::{
-    Answer, FullSize, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Site, Tracked,
+    Answer, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked,
 };
 use crate::diagnosis::trace::Trace;
-use crate::diagnosis::{Needed, node_end};
+use crate::diagnosis::{Needed, ends_in_pods, node_end};
 use crate::drivers::conntrack;
 use crate::drivers::firewall;
 use crate::drivers::firewall::trace::{self, Flow, Tracer};
@@ -260,19 +260,12 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     // Last: all else is done until their pace lets them follow.
     let ends = ends.each_ref().map(Option::as_ref);
     send_long(question, ends, &mut pace, &mut seen, &mut log)?;
-    let lost = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
-    let lost = lost.and_then(|it| it.full_size.as_ref()?.as_ref().ok());
-    let is_told = |it: &FullSize| {
-        let mut errors = it.errors.iter();
-        it.answered == 0 && errors.any(|it| it.site == Site::Source)
-    };
-    // What comes to the pod may be dropped there.
-    if let ([Some(space), _], [Some(pod), _]) = (ends, &mut seen.pods)
-        && lost.is_some_and(is_told)
-    {
-        let read = space.within(|| Ok(firewall::inspect(family)));
-        let read = read.map_err(|error| plain(&error));
-        pod.firewall = Some(read.and_then(|it| it));
+    for (index, is_end) in ends_in_pods(&seen).into_iter().enumerate() {
+        if let (Some(space), Some(pod), true) = (ends[index], &mut seen.pods[index], is_end) {
+            let read = space.within(|| Ok(firewall::inspect(family)));
+            let read = read.map_err(|error| plain(&error));
+            pod.firewall = Some(read.and_then(|it| it));
+        }
     }
     Ok(Observed { seen, log })
 }

@@ -4,7 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::ReceiveTimestampns;
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType,
-    recvmsg, setsockopt, socket,
+    SockaddrStorage, recvfrom, recvmsg, setsockopt, socket,
 };
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol as Kind, Socket, Type};
@@ -37,8 +37,13 @@ const MOST: usize = 4096;
 /// The most bytes of each that are kept.
 pub const LONGEST: usize = 256;
 
+/// `PACKET_OTHERHOST`: to another hardware address.
+const OTHER_HOST: u8 = 3;
 /// `PACKET_OUTGOING`
 const OUTGOING: u8 = 4;
+/// `SKF_NET_OFF`: offsets from here on count from the header of IP, wherever a socket's messages
+/// begin.
+const NETWORK: u32 = 0xfff0_0000;
 
 /// How packets are sent and followed.
 pub struct Job<'a> {
@@ -107,9 +112,10 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     } = job;
     let filter = filter(packet.to);
     let mut taps = vec![(Site::Node, tap(&filter)?)];
-    let (own, sockets) = source.within(|| {
+    let (own, ears, sockets) = source.within(|| {
         let sockets = (0..COUNT).map(|_| open(packet, whole));
-        Ok((tap(&filter)?, sockets.collect::<io::Result<Vec<_>>>()?))
+        let (tap, ears) = (tap(&filter)?, ears(packet, &filter)?);
+        Ok((tap, ears, sockets.collect::<io::Result<Vec<_>>>()?))
     })?;
     taps.push((Site::Source, own));
     if let Some(target) = target {
@@ -128,7 +134,10 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         for tap in &taps {
             drain(&mut log, tap, packet, token)?;
         }
-        if log.packets().len() >= MOST {
+        for ear in &ears {
+            listen(&mut log, ear, packet, token)?;
+        }
+        if log.count() >= MOST {
             let text = format!("too many other packets from and to {}", packet.to);
             return Err(io::Error::other(text));
         }
@@ -145,7 +154,7 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         if sent < COUNT && now >= *due {
             match send(&sockets[sent as usize], packet, token, sent, length) {
                 Ok(()) => deadline = now + patience,
-                Err(error) => refused = Some(plain(&error)),
+                Err(error) => refused = Some(refusal(&error)),
             }
             sent += 1;
             *due = now + INTERVAL;
@@ -156,6 +165,7 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         let mut ready: Vec<PollFd<'_>> = taps
             .iter()
             .map(|(_, tap)| tap.as_fd())
+            .chain(ears.iter().map(|(_, ear)| ear.as_fd()))
             .chain(tracer.iter().flat_map(|it| it.sockets()))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
@@ -185,6 +195,29 @@ fn tap(filter: &[Step]) -> io::Result<OwnedFd> {
     Ok(tap)
 }
 
+/// Sockets that receive what their namespace takes in from an address, by their protocols: what
+/// the interface sees, its firewall may drop. A host refuses datagrams with an error.
+fn ears(packet: &Packet, filter: &[Step]) -> io::Result<Vec<(Kind, Socket)>> {
+    let from = SocketAddr::new(packet.from, 0);
+    let icmp = match packet.from {
+        IpAddr::V4(_) => Kind::ICMPV4,
+        IpAddr::V6(_) => Kind::ICMPV6,
+    };
+    let kinds = match packet.protocol {
+        Protocol::Icmp => vec![icmp],
+        Protocol::Tcp => vec![Kind::TCP],
+        Protocol::Udp => vec![Kind::UDP, icmp],
+    };
+    let open = |kind| {
+        let socket = Socket::new(Domain::for_address(from), Type::RAW, Some(kind))?;
+        socket_filter::attach(&socket, filter);
+        socket.set_nonblocking(true)?;
+        socket.bind(&from.into())?;
+        Ok((kind, socket))
+    };
+    kinds.into_iter().map(open).collect()
+}
+
 /// Accepts packets from and to an address, by its last four bytes, and errors that ask for
 /// shorter packets.
 fn filter(address: IpAddr) -> [Step; 10] {
@@ -199,13 +232,13 @@ fn filter(address: IpAddr) -> [Step; 10] {
     let (protocol_at, error_at) = if address.is_ipv4() { (9, 20) } else { (6, 40) };
     let (protocol, error) = too_big(address);
     [
-        load_word(source),
+        load_word(NETWORK + source),
         equals(last, 6, 0),
-        load_word(source + length),
+        load_word(NETWORK + source + length),
         equals(last, 4, 0),
-        load_byte(protocol_at),
+        load_byte(NETWORK + protocol_at),
         equals(protocol.into(), 0, 3),
-        load_half(error_at),
+        load_half(NETWORK + error_at),
         equals(u16::from_be_bytes(error).into(), 0, 1),
         ACCEPT,
         REFUSE,
@@ -221,7 +254,7 @@ fn drain(
 ) -> io::Result<()> {
     let mut bytes = [0; LONGEST];
     let mut room = cmsg_space!(TimeSpec);
-    while log.packets().len() < MOST {
+    while log.count() < MOST {
         let mut parts = [IoSliceMut::new(&mut bytes)];
         let (fd, flags) = (tap.as_raw_fd(), MsgFlags::MSG_TRUNC);
         let received = recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), flags);
@@ -244,6 +277,10 @@ fn drain(
         let Some(from) = from else {
             continue;
         };
+        // A pod drops what is for another hardware address; of the node a bridge may take it.
+        if from.pkttype() == OTHER_HOST && *site != Site::Node {
+            continue;
+        }
         let place = Place {
             site: *site,
             index: u32::try_from(from.ifindex()).unwrap_or(0),
@@ -255,6 +292,56 @@ fn drain(
         log.take(place, bytes, packet, token);
     }
     Ok(())
+}
+
+/// Takes in what a socket has received, from the header of IP on.
+fn listen(
+    log: &mut Log,
+    (kind, socket): &(Kind, Socket),
+    packet: &Packet,
+    token: Token,
+) -> io::Result<()> {
+    let mut bytes = [0; LONGEST];
+    while log.count() < MOST {
+        match recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut bytes) {
+            Ok((length, from)) => {
+                let bytes = &bytes[..length.min(LONGEST)];
+                let from = from.as_ref().and_then(SockaddrStorage::as_sockaddr_in6);
+                match (packet.from, from) {
+                    // The kernel keeps the header of IPv6.
+                    (IpAddr::V6(own), Some(from)) => {
+                        let header = header(*kind, from.ip(), own);
+                        log.receive(&[&header, bytes].concat(), packet, token);
+                    }
+                    _ => log.receive(bytes, packet, token),
+                }
+            }
+            Err(Errno::EAGAIN) => break,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A header of IPv6, as far as it is read.
+fn header(kind: Kind, from: Ipv6Addr, to: Ipv6Addr) -> [u8; 40] {
+    let mut header = [0; 40];
+    header[0] = 6 << 4;
+    header[6] = u8::try_from(i32::from(kind)).unwrap_or(0);
+    header[8..24].copy_from_slice(&from.octets());
+    header[24..].copy_from_slice(&to.octets());
+    header
+}
+
+/// Why a packet could not be sent. What a firewall drops there is not permitted.
+fn refusal(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) if errno == Errno::EPERM as i32 => {
+            "a rule in the pod drops it (OUTPUT)".to_owned()
+        }
+        _ => plain(error),
+    }
 }
 
 fn open(packet: &Packet, whole: Option<Whole>) -> io::Result<Socket> {

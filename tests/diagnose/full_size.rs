@@ -43,13 +43,12 @@ fn a_link_of_the_node_that_takes_less_is_found() {
                 "policy",
                 "the policy of filter OUTPUT is DROP, and no rule accepts ICMP \"fragmentation needed\" to the pod",
             ),
-            // What other tables do is not evaluated.
             (
                 "nft add table inet other
                  nft 'add chain inet other out { type filter hook output priority 0; }'
                  nft add rule inet other out icmp type destination-unreachable drop",
-                "mtu",
-                "the MTU of eth0 is 1400: packets of 1500 bytes are lost",
+                "rule",
+                "inet other out rule 1 drops ICMP \"fragmentation needed\" to the pod",
             ),
         ] {
             let lab = Lab::new(style);
@@ -327,8 +326,8 @@ fn packets_of_full_size_that_the_pod_cannot_send_are_shown_as_such() {
     assert_eq!(
         probe(&found)["text"],
         "3 of 3 echo requests were answered, and none of 3 echo requests of 1500 bytes; the \
-         request was not seen; the reply was not seen; the pod could not send: operation not \
-         permitted"
+         request was not seen; the reply was not seen; the pod could not send: a rule in the pod \
+         drops it (OUTPUT)"
     );
 }
 

@@ -6,6 +6,7 @@ mod duplicates;
 mod el7;
 mod full_size;
 mod healthy;
+mod in_pods;
 mod ipv6;
 mod lab;
 mod nft_rules;

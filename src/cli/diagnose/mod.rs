@@ -19,9 +19,11 @@ use crate::config::{self, Loaded, Request};
 use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_link};
 use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
 use crate::diagnosis::verdict::{Cause, Level, PROBE, REPLY, Reason, Row};
-use crate::diagnosis::{Summary, is_rejected, judge, left_through, needs_trace};
+use crate::diagnosis::{
+    Summary, ended_in, is_rejected, judge, left_through, needs_trace, own_link,
+};
 use crate::journal::moment::Zone;
-use crate::model::{Governing, Invariant, Mode, Selector, Value};
+use crate::model::{Family, Governing, Invariant, Mode, Selector, Value};
 use crate::resource::{Attribute, Resource, State};
 use history::History;
 
@@ -382,6 +384,35 @@ fn page(
 fn next(seen: &Observations, summary: Summary) -> Option<String> {
     if needs_trace(seen, summary) {
         return Some(TRACE_IT.to_owned());
+    }
+    if let Some((pod, is_reply)) = ended_in(seen, summary) {
+        let list = match (pod.pid, seen.packet.family()) {
+            (Some(pid), Family::Ipv4) => format!("nsenter -t {pid} -n iptables-save"),
+            (Some(pid), Family::Ipv6) => format!("nsenter -t {pid} -n ip6tables-save"),
+            (None, _) => format!("netns {}", pod.inode),
+        };
+        let (address, protocol) = (pod.address, seen.packet.protocol);
+        return Some(match (is_reply, protocol) {
+            (true, _) => {
+                let link = own_link(pod).map_or("its interface", |it| it.name.as_str());
+                format!(
+                    "The reply reached {link} of the pod {address}, and the pod dropped it: check \
+                     its firewall ({list})."
+                )
+            }
+            (false, Protocol::Udp) => format!(
+                "The request reached the destination pod {address}, which did not reply: check its \
+                 program and its firewall ({list})."
+            ),
+            (false, Protocol::Icmp) => format!(
+                "The request reached the destination pod {address}, which did not reply: check its \
+                 firewall ({list}), and icmp_echo_ignore_all there."
+            ),
+            (false, Protocol::Tcp) => format!(
+                "The request reached the destination pod {address}, which did not reply: check its \
+                 firewall ({list})."
+            ),
+        });
     }
     let dev = left_through(seen, summary)?;
     Some(format!(

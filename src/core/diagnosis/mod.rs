@@ -29,9 +29,9 @@ use std::net::Ipv4Addr;
 use crate::model::{Family, SysctlKey};
 use crate::resource::Name;
 pub use checks::{KEYS, judge};
-use observed::Observations;
+use observed::{Observations, Pod};
 pub use path::{node_end, own_link};
-pub use probes::is_rejected;
+pub use probes::{ends_in_pods, is_rejected};
 use verdict::{Level, PROBE, Row};
 
 /// What comes of all rows.
@@ -75,7 +75,12 @@ impl Summary {
 /// Whether a trace may show why packets are lost, where nothing else has.
 pub fn needs_trace(seen: &Observations, summary: Summary) -> bool {
     use Summary::{Loses, Unexplained, Unknown};
-    let is_open = matches!(summary, Loses | Unexplained | Unknown);
+    let is_open = match summary {
+        Loses | Unexplained => true,
+        // What was refused was not lost.
+        Unknown => !is_rejected(seen),
+        _ => false,
+    };
     // What cannot be read cannot be traced.
     let may_trace = seen.trace.is_none() && seen.firewall.is_ok();
     is_open && may_trace && probes::are_lost_on_node(seen)
@@ -87,6 +92,13 @@ pub fn left_through(seen: &Observations, summary: Summary) -> Option<&Name> {
     let is_open = matches!(summary, Summary::Unexplained | Summary::Unknown);
     let link = probes::left_through(seen).filter(|_| is_open)?;
     Some(&link.name)
+}
+
+/// The pod that did not take in the reply, or did not reply to the request, where that is all that
+/// is known; whether it is the reply.
+pub fn ended_in(seen: &Observations, summary: Summary) -> Option<(&Pod, bool)> {
+    let is_open = matches!(summary, Summary::Unexplained | Summary::Unknown);
+    probes::ended_in(seen).filter(|_| is_open)
 }
 
 /// What must be read of the node, by what is known of it so far.

@@ -345,7 +345,7 @@ pub struct Observations {
 pub struct Probes {
     /// How many.
     pub sent: u32,
-    /// How many answers came to the source.
+    /// How many answers came to the source's own sockets.
     pub answered: u32,
     /// How many of those refuse it: a reset, or an ICMP error.
     pub rejected: u32,

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::checks::{
-    Carrier, FORWARD, INPUT, OUTPUT, PREROUTING, carrier, drops_error, is_private, why_untranslated,
+    Carrier, FORWARD, Hook, INPUT, OUTPUT, PREROUTING, carrier, drops, is_private, why_untranslated,
 };
 use super::firewall::Traffic;
-use super::observed::{FullSize, Link, Network, Observations, Pod, Protocol, Sighting, Site};
+use super::observed::{
+    FullSize, Link, Network, Observations, Packet, Pod, Protocol, Sighting, Site,
+};
 use super::path::{Leg, node_end, own_link};
 use super::remedies;
 use super::verdict::{Cause, Level, PROBE, Reason, Row};
 use crate::model::{Family, SysctlKey};
+use crate::resource::Resource;
 
 /// The interfaces of the node that saw probes or answers.
 pub fn seen_at(seen: &Observations) -> impl Iterator<Item = &Link> {
@@ -43,12 +46,7 @@ pub fn are_lost_on_node(seen: &Observations) -> bool {
     let full_size = probes.full_size.as_ref().and_then(|it| it.as_ref().ok());
     let lost = full_size.filter(|it| it.answered == 0);
     let trail = Trail::new(seen, lost.map_or(&probes.sightings, |it| &it.sightings));
-    let count = |is_reply, is_out| {
-        let own = trail
-            .of(is_reply)
-            .filter(|it| it.site == Site::Node && it.is_out == is_out);
-        own.map(|it| it.probes).max().unwrap_or(0)
-    };
+    let count = |is_reply, is_out| trail.count(Site::Node, is_reply, is_out);
     // What is for the node itself it answers.
     let requests = count(request.is_for_node(), true);
     requests < count(false, false) || count(true, true) < count(true, false)
@@ -58,6 +56,44 @@ pub fn are_lost_on_node(seen: &Observations) -> bool {
 pub fn is_rejected(seen: &Observations) -> bool {
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
     probes.is_some_and(|it| it.answered > 0 && it.answered == it.rejected)
+}
+
+/// How many replies came to the source's interface, whether or not it took them in.
+pub fn returned(seen: &Observations) -> u32 {
+    let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    probes.map_or(0, |it| {
+        Trail::new(seen, &it.sightings).count(Site::Source, true, false)
+    })
+}
+
+/// Which pods, of source and destination, do not take in what came to them, or send nothing.
+pub fn ends_in_pods(seen: &Observations) -> [bool; 2] {
+    let Some(Ok(probes)) = &seen.probes else {
+        return [false; 2];
+    };
+    let full_size = probes.full_size.as_ref().and_then(|it| it.as_ref().ok());
+    let is_told = full_size.is_some_and(|it| {
+        let mut errors = it.errors.iter();
+        it.answered == 0 && errors.any(|it| it.site == Site::Source)
+    });
+    let trail = Trail::new(seen, &probes.sightings);
+    let is_unanswered = probes.answered == 0;
+    let is_unsent = trail.count(Site::Source, false, true) == 0;
+    let source = is_unsent || trail.drops_reply();
+    [
+        is_told || is_unanswered && source,
+        is_unanswered && trail.is_silent(),
+    ]
+}
+
+/// The pod that did not take in the reply, or did not reply to the request.
+pub fn ended_in(seen: &Observations) -> Option<(&Pod, bool)> {
+    let probes = seen.probes.as_ref()?.as_ref().ok()?;
+    let trail = Trail::new(seen, &probes.sightings);
+    let [source, target] = seen.pods.each_ref().map(Option::as_ref);
+    let reply = source.filter(|_| trail.drops_reply()).map(|it| (it, true));
+    let request = || target.filter(|_| trail.is_silent()).map(|it| (it, false));
+    reply.or_else(request).filter(|_| probes.answered == 0)
 }
 
 /// The interface through which requests left the node, where no reply came to it.
@@ -170,10 +206,13 @@ pub fn judge<'a>(
         return Some(row(Level::Loss, words, None));
     }
     // A program need not answer a datagram.
-    if seen.packet.protocol == Protocol::Udp && trail.is_out(legs) && !trail.has_answer() {
+    let in_pod = trail.cause_in_pod();
+    let is_open = trail.is_out(legs) && !trail.has_answer() && in_pod.is_none();
+    if seen.packet.protocol == Protocol::Udp && is_open {
         return Some(row(Level::Unknown, words, None));
     }
-    let cause = trail.cause(legs, own).filter(|_| !is_explained);
+    let cause = in_pod.or_else(|| trail.cause(legs, own));
+    let cause = cause.filter(|_| !is_explained);
     if !is_explained && cause.is_none() {
         // The routes of a link go with it: what has them then may be wrong.
         let is_down = |link: &&Link| !link.is_up && seen.node.addresses(link).next().is_some();
@@ -311,7 +350,7 @@ impl<'a> Trail<'a> {
             let hooks = [&PREROUTING[..], &INPUT];
             let mut dropped = hooks
                 .iter()
-                .filter_map(|hooks| drops_error(firewall?, family, hooks, &traffic));
+                .filter_map(|hooks| drops(firewall?, family, hooks, &traffic));
             if let Some(cause) = dropped.next() {
                 return Some(remedies::within(pod, named(cause)));
             }
@@ -342,9 +381,9 @@ impl<'a> Trail<'a> {
             };
             let firewall = self.seen.firewall.as_ref().ok()?;
             let dropped = match is_far {
-                true => drops_error(firewall, family, &PREROUTING, &early)
-                    .or_else(|| drops_error(firewall, family, &FORWARD, &traffic)),
-                false => drops_error(firewall, family, &OUTPUT, &traffic),
+                true => drops(firewall, family, &PREROUTING, &early)
+                    .or_else(|| drops(firewall, family, &FORWARD, &traffic)),
+                false => drops(firewall, family, &OUTPUT, &traffic),
             };
             if let Some(cause) = dropped {
                 return Some(named(cause));
@@ -426,6 +465,70 @@ impl<'a> Trail<'a> {
             Site::Source => false,
         };
         self.of(false).any(is_end)
+    }
+
+    /// How many were seen in a namespace.
+    fn count(&self, site: Site, is_reply: bool, is_out: bool) -> u32 {
+        let own = self.of(is_reply);
+        let own = own.filter(|it| it.site == site && it.is_out == is_out);
+        own.map(|it| it.probes).max().unwrap_or(0)
+    }
+
+    /// Whether replies came to the source, which counts those that it takes in.
+    fn drops_reply(&self) -> bool {
+        self.count(Site::Source, true, false) > 0
+    }
+
+    /// Whether requests came to the pod that is their destination, and no reply left it.
+    fn is_silent(&self) -> bool {
+        self.count(Site::Target, false, false) > 0 && self.count(Site::Target, true, true) == 0
+    }
+
+    /// What drops them in a pod, where none was answered.
+    fn cause_in_pod(&self) -> Option<Cause> {
+        let [source, target] = self.seen.pods.each_ref().map(Option::as_ref);
+        let (request, reply) = (&self.seen.packet, self.seen.packet.reversed());
+        let is_unsent = self.count(Site::Source, false, true) == 0;
+        let dropped = |pod: Option<&Pod>, packet: &Packet, is_reply, is_out| {
+            let pod = pod?;
+            let firewall = pod.firewall.as_ref()?.as_ref().ok()?;
+            let entries = pod.network.entries.iter();
+            let own = entries.filter_map(|(it, _)| match it {
+                Resource::Address(it) => Some(it.address.address),
+                _ => None,
+            });
+            let (own, link) = (own.collect(), own_link(pod).map(|it| it.name.as_str()));
+            let mut traffic = Traffic::new(packet, is_reply, &own);
+            let hooks: &[&[Hook]] = match is_out {
+                true => &[&OUTPUT],
+                false => &[&PREROUTING, &INPUT],
+            };
+            match is_out {
+                true => traffic.oif = link,
+                false => traffic.iif = link,
+            }
+            let mut hooks = hooks.iter();
+            let cause = hooks.find_map(|it| drops(firewall, packet.family(), it, &traffic))?;
+            Some(remedies::within(pod, cause))
+        };
+        if self.drops_reply() {
+            return dropped(source, &reply, true, false);
+        }
+        if is_unsent {
+            return dropped(source, request, false, true);
+        }
+        if !self.is_silent() {
+            return None;
+        }
+        // It may have got another source.
+        let mut came = self.of(false);
+        let came = came.find(|it| it.site == Site::Target && !it.is_out)?;
+        let request = Packet {
+            from: came.source,
+            ..request.clone()
+        };
+        dropped(target, &request, false, false)
+            .or_else(|| dropped(target, &request.reversed(), true, true))
     }
 
     fn has_answer(&self) -> bool {

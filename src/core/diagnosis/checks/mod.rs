@@ -27,7 +27,7 @@ use rules::{dropped, egress, firewall, ingress, prerouting};
 pub(super) use duplicates::claimable;
 pub(super) use routes::uplinks;
 pub(super) use rules::{
-    FORWARD, INPUT, OUTPUT, PREROUTING, drops_error, is_private, why_untranslated,
+    FORWARD, Hook, INPUT, OUTPUT, PREROUTING, drops, is_private, why_untranslated,
 };
 pub(super) use tunnel::{Carrier, carrier};
 
@@ -158,11 +158,20 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
         }
         rows.extend(found);
     }
+    if let Some(Ok(it)) = &seen.probes
+        && it.answered == 0
+        && super::probes::returned(seen) == it.sent
+    {
+        // It is the pod that does not take them in.
+        let why = "replies come back anyway";
+        rows.iter_mut().for_each(|row| refute(row, false, why));
+    }
     let is_explained = rows.iter().any(|it| it.cause.is_some());
     let mut probes = super::probes::judge(seen, &legs, &own, is_explained, is_diverted);
     if probes.as_ref().is_some_and(|it| it.level == Level::Ok) {
         let is_long = super::probes::has_passed_long(seen);
-        rows.iter_mut().for_each(|row| refute(row, is_long));
+        rows.iter_mut()
+            .for_each(|row| refute(row, is_long, "packets arrive anyway"));
     }
     let causes = rows
         .iter_mut()
@@ -191,14 +200,14 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
 /// What packets that arrive show to be no cause: the network beyond knows pods, or a program
 /// of BPF sends them another way. Other pods and old connections are not tried, and long packets
 /// not always.
-fn refute(row: &mut Row, is_long: bool) {
+fn refute(row: &mut Row, is_long: bool, why: &str) {
     let is_tried = |it: &Cause| match it.reason {
         Reason::Mtu => is_long,
         Reason::DuplicateAddress | Reason::StaleConnection => false,
         _ => true,
     };
     if row.level == Level::Failed && row.cause.as_ref().is_none_or(is_tried) {
-        doubt(row, "packets arrive anyway");
+        doubt(row, why);
     }
 }
 

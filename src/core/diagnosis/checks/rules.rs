@@ -9,6 +9,7 @@ use crate::diagnosis::firewall::{
 };
 use crate::diagnosis::observed::{Link, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
+use crate::diagnosis::probes::returned;
 use crate::diagnosis::remedies;
 use crate::diagnosis::trace::{At, Hop};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
@@ -156,7 +157,7 @@ pub(in super::super) const OUTPUT: [Hook; 4] = [
 ];
 
 /// A built-in chain of a table.
-pub(super) type Hook = (FirewallTable, &'static str);
+pub(in super::super) type Hook = (FirewallTable, &'static str);
 
 impl<'a> Case<'a> {
     /// Whether the tables of iptables see it.
@@ -270,8 +271,8 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
     }
 }
 
-/// What drops the error that asks a pod for shorter packets, at these hooks.
-pub(in super::super) fn drops_error(
+/// What drops a packet at these hooks for certain.
+pub(in super::super) fn drops(
     firewall: &Firewall,
     family: Family,
     hooks: &[Hook],
@@ -287,7 +288,20 @@ pub(in super::super) fn drops_error(
             }
         }
     }
-    None
+    let is_met = |it: &Foreign| {
+        let mut names = hooks.iter().map(|(_, name)| name.to_ascii_lowercase());
+        names.any(|name| it.hook.as_deref() == Some(&*name))
+    };
+    let chains = firewall.foreign.iter().filter(|it| is_met(it));
+    let mut chains = chains.filter_map(|it| Some((it.hook.as_deref(), it.rules.as_ref()?)));
+    chains.find_map(|(hook, native)| {
+        let traffic = at_hook(&traffic, hook);
+        let own = NativeChain::TABLE;
+        let outcome = firewall.outcome(&native.ruleset, own, &native.chain, &traffic);
+        let is_sure = outcome.fate == Fate::Dropped && outcome.unsure.is_empty();
+        let by = outcome.by.filter(|_| is_sure)?;
+        Some(remedies::native(&native.table, &by))
+    })
 }
 
 /// Where a rule of DNAT sends packets, where that is one address; and to which port.
@@ -565,9 +579,8 @@ pub(super) fn translation(
     }
     let (from, to) = (traffic.from, traffic.to);
     let untranslated = format!("; the source stays {from}");
-    let probes = case.seen.probes.as_ref().and_then(|it| it.as_ref().ok());
     // Another host may translate it.
-    let is_answered = probes.is_some_and(|it| it.answered > 0);
+    let is_answered = returned(case.seen) > 0;
     if case.leg.source.is_none() || !is_private(from) || !is_public(to) || is_answered {
         return Some(untranslated);
     }

@@ -1,0 +1,151 @@
+//! What pods themselves drop: their interface sees it, and no program gets it.
+
+use crate::lab::{Lab, OUTSIDE, POD_LINK, Style, causes};
+
+const PROTOCOLS: [&[&str]; 3] = [&[], &["--port", "tcp/7"], &["--port", "udp/7"]];
+
+#[test]
+fn replies_that_the_pod_drops_are_not_answers() {
+    let nft = "nft add table inet own
+               nft 'add chain inet own input { type filter hook input priority 0; policy drop; }'";
+    for (style, lines, expected) in [
+        (
+            Style::Routed,
+            "iptables -A INPUT -j DROP",
+            "filter INPUT rule 1 drops it",
+        ),
+        (
+            Style::Bridged,
+            "iptables -A INPUT -j DROP",
+            "filter INPUT rule 1 drops it",
+        ),
+        (Style::Routed, nft, "the policy of inet own input is drop"),
+    ] {
+        let lab = Lab::new(style);
+        lab.pod.run(lines);
+        for protocol in PROTOCOLS {
+            let (code, found) = lab.diagnose(&[&[style.pod(), OUTSIDE], protocol].concat());
+            let first = causes(&found).first().copied().cloned().unwrap_or_default();
+            let expected = format!("in {}: {expected}", style.pod());
+            let text = &first["text"];
+            assert_eq!((code, text), (1, &expected.into()), "{found:#}");
+        }
+        let (code, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--trace"]);
+        assert_eq!(code, 1, "{found:#}");
+        let fix = causes(&found)[0]["fix"].as_str().expect("a command");
+        let (fix, _) = fix.rsplit_once(';').expect("an alternative");
+        lab.node.run(fix);
+        let (code, found) = lab.of_pod();
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    }
+}
+
+/// Another host may translate, and the node's rules do not show it: replies do.
+#[test]
+fn replies_that_the_pod_drops_show_that_the_path_works() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("iptables -t nat -F POSTROUTING");
+    lab.outside.run(&format!(
+        "ip route replace {}/32 via 192.0.2.10",
+        lab.style.pod()
+    ));
+    lab.pod.run("iptables -A INPUT -m dscp --dscp 0 -j DROP");
+    let (code, found) = lab.of_pod();
+    assert_eq!(
+        (code, &found["verdict"]),
+        (4, &"unexplained".into()),
+        "{found:#}"
+    );
+    let next = found["next"].as_str().expect("what to do next");
+    let expected = format!(
+        "The reply reached eth0 of the pod {}, and the pod dropped it: check its firewall \
+         (nsenter -t {} -n iptables-save).",
+        lab.style.pod(),
+        lab.pod.pid()
+    );
+    assert_eq!(next, expected, "{found:#}");
+}
+
+#[test]
+fn frames_for_another_hardware_address_are_not_answers() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(&format!(
+        "ip neighbour replace {} lladdr 02:00:00:00:00:09 dev {POD_LINK} nud permanent",
+        lab.style.pod()
+    ));
+    for protocol in PROTOCOLS {
+        let (code, found) = lab.diagnose(&[&[lab.style.pod(), OUTSIDE], protocol].concat());
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        let expected = (1, &"pod-neighbour".into());
+        assert_eq!((code, &first["reason"]), expected, "{found:#}");
+    }
+}
+
+#[test]
+fn what_the_destination_pod_drops_is_found() {
+    for (style, lines, expected) in [
+        (
+            Style::Routed,
+            "iptables -A INPUT -j DROP",
+            "filter INPUT rule 1 drops it",
+        ),
+        (
+            Style::Bridged,
+            "iptables -A INPUT -j REJECT",
+            "filter INPUT rule 1 rejects it",
+        ),
+        (
+            Style::Routed,
+            "iptables -P OUTPUT DROP",
+            "the policy of filter OUTPUT is DROP",
+        ),
+    ] {
+        let lab = Lab::new(style);
+        let other = lab.add_pod(3);
+        other.run(lines);
+        let to = format!("{}3", style.pod().trim_end_matches('2'));
+        for protocol in PROTOCOLS {
+            if protocol == ["--port", "udp/7"] && lines.ends_with("REJECT") {
+                // It refuses a datagram as a closed port does.
+                continue;
+            }
+            let (code, found) = lab.diagnose(&[&[style.pod(), &to], protocol].concat());
+            let first = causes(&found).first().copied().cloned().unwrap_or_default();
+            let expected = format!("in {to}: {expected}");
+            let text = &first["text"];
+            assert_eq!((code, text), (1, &expected.into()), "{found:#}");
+        }
+    }
+}
+
+#[test]
+fn a_destination_pod_that_does_not_reply_is_named() {
+    let lab = Lab::new(Style::Routed);
+    let other = lab.add_pod(3);
+    other.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=1");
+    let (code, found) = lab.diagnose(&[lab.style.pod(), "10.65.0.3"]);
+    assert_eq!(
+        (code, &found["verdict"]),
+        (4, &"unexplained".into()),
+        "{found:#}"
+    );
+    let next = found["next"].as_str().expect("what to do next");
+    let expected = "The request reached the destination pod 10.65.0.3, which did not reply";
+    assert!(next.starts_with(expected), "{next}");
+}
+
+#[test]
+fn what_the_pod_may_not_send_is_its_own_rule() {
+    let lab = Lab::new(Style::Routed);
+    lab.pod.run("iptables -A OUTPUT -d 8.0.0.0/8 -j DROP");
+    for protocol in PROTOCOLS {
+        let (code, found) = lab.diagnose(&[&[lab.style.pod(), OUTSIDE], protocol].concat());
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        let expected = format!("in {}: filter OUTPUT rule 1 drops it", lab.style.pod());
+        assert_eq!((code, &first["text"]), (1, &expected.into()), "{found:#}");
+        let is_refused = found
+            .to_string()
+            .contains("a rule in the pod drops it (OUTPUT)");
+        assert!(is_refused || protocol == ["--port", "tcp/7"], "{found:#}");
+    }
+}
