@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::conntrack::Connection;
 use crate::diagnosis::observed::{
-    Answer, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked,
+    Answer, Link, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked,
 };
 use crate::diagnosis::trace::Trace;
 use crate::diagnosis::{Needed, ends_in_pods, node_end};
@@ -469,6 +469,22 @@ fn leads_to(node: &Network, address: IpAddr) -> impl Iterator<Item = &str> {
             (Resource::Neighbour(it), _) if it.to == address => Some(it.dev.as_str()),
             _ => None,
         })
+}
+
+/// The interface of the node that has the route to an address alone, without a gateway.
+fn routed_to(node: &Network, address: IpAddr) -> Option<&Link> {
+    let whole = Prefix::whole(address);
+    let name = node
+        .entries
+        .iter()
+        .find_map(|(it, state)| match (it, state) {
+            (Resource::Route(route), Some(state)) if route.to == whole => {
+                let is_direct = state.get(Attribute::Via).is_none();
+                state.interfaces().next().filter(|_| is_direct)
+            }
+            _ => None,
+        })?;
+    node.link(name)
 }
 
 /// The name of a pod's interface on the node.

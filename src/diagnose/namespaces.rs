@@ -10,7 +10,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-use super::{Error, leads_to};
+use super::{Error, leads_to, routed_to};
 use crate::diagnosis::observed::{Answer, Link, Network, Way};
 use crate::drivers::rtnetlink::Inspector;
 use crate::drivers::rtnetlink::codec::Listing;
@@ -169,8 +169,8 @@ impl Spaces {
         Ok(Spaces { all })
     }
 
-    /// What a word means. Where it must be a pod, one that has lost its address is found by
-    /// the node's routes and neighbours; another host's address may be among those too.
+    /// What a word means. A pod that has lost its address is found by the node's route to it
+    /// alone; where it must be a pod, also by its neighbours, among which another host may be.
     ///
     /// # Errors
     /// Where it means nothing, or what it means is not there.
@@ -239,8 +239,9 @@ impl Spaces {
             .collect();
         let is_own = node.owner(address).is_some();
         let found = match having[..] {
-            [] if is_own || !must_be_pod => None,
-            [] => behind(),
+            [] if is_own => None,
+            [] if must_be_pod => behind(),
+            [] => routed_to(node, address).and_then(|link| self.behind(link)),
             [only] => Some(only),
             [first, ..] => behind()
                 .filter(|it| it.addresses.contains(&address))

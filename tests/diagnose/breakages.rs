@@ -132,9 +132,7 @@ static BREAKAGES: &[Breakage] = &[
     )
     .elsewhere(),
     broken("bridge-port", "LINK is no port of cni0", &[(Node, "ip link set LINK nomaster")]).of(BRIDGED),
-    broken("gateway", "cni0 does not have GATEWAY", &[(Node, "ip address flush dev cni0")])
-        .of(BRIDGED)
-        .elsewhere(),
+    broken("gateway", "cni0 does not have GATEWAY", &[(Node, "ip address flush dev cni0")]).of(BRIDGED),
     broken("mtu", "the MTU of LINK is 1400", &[(Node, "ip link set LINK mtu 1400")]).ping("-c 1 -W 1 -s 1450"),
     broken("rule", "raw PREROUTING rule 1", &[(Node, "iptables -t raw -A PREROUTING -s POD -j DROP")]),
     broken(
@@ -591,6 +589,24 @@ fn check(breakage: &Breakage, style: Style) {
         "{name}: {text}"
     );
     assert_eq!(code, 1, "{name}");
+    // What only follows from it comes behind it, and none is shown twice.
+    let rows = found["rows"].as_array().expect("rows");
+    let failed = rows.iter().find(|it| it["level"] == "failed");
+    assert_eq!(
+        failed.map(|it| &it["cause"]),
+        Some(*first),
+        "{name}: {found:#}"
+    );
+    let is_same = |a: &Value, b: &Value| a["place"] == b["place"] && a["reply"] == b["reply"];
+    let is_fine = |it: &Value| {
+        it["text"]
+            .as_str()
+            .is_some_and(|it| it.starts_with("up, mtu"))
+    };
+    let is_both = |it: &Value| {
+        it["level"] == "ok" && is_fine(it) && failed.is_some_and(|row| is_same(it, row))
+    };
+    assert!(!rows.iter().any(is_both), "{name}: {found:#}");
     // The other family has rules of its own.
     let keep = first["keep"].as_str().expect("an entry");
     let is_of_family = keep.contains("family = \"ipv4\"");

@@ -61,6 +61,82 @@ fn an_interface_that_is_down_is_the_cause_of_the_route_that_went_with_it() {
     assert!(!found.to_string().contains("ip route add"), "{found:#}");
 }
 
+#[test]
+fn what_is_wrong_with_the_destination_pod_is_said_of_it() {
+    for (lines, reason, text, fix) in [
+        (
+            "ip address flush dev eth0",
+            "pod-address",
+            "no interface of the pod behind cali3 has 10.65.0.3",
+            "ip address add 10.65.0.3/32 dev eth0; or delete the pod 10.65.0.3",
+        ),
+        (
+            "ip route del default",
+            "pod-route",
+            "the destination pod 10.65.0.3 has no route to 10.65.0.2",
+            "delete the pod 10.65.0.3, so that its network is set up again",
+        ),
+        (
+            "ip link set eth0 down",
+            "pod-link",
+            "eth0 of the destination pod 10.65.0.3 is down",
+            "ip link set eth0 up; or delete the pod 10.65.0.3",
+        ),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        let other = lab.add_pod(3);
+        other.run(lines);
+        for arguments in [&["--no-probe"][..], &[]] {
+            let (code, found) = lab.diagnose(&[&[POD_LINK, OTHER], arguments].concat());
+            let first = causes(&found).first().copied().cloned().unwrap_or_default();
+            let expected = (1, &reason.into(), &text.into());
+            assert_eq!(
+                (code, &first["reason"], &first["text"]),
+                expected,
+                "{found:#}"
+            );
+            let command = first["fix"].as_str().expect("text");
+            assert!(command.ends_with(fix), "{command}");
+            let rows = found["rows"].as_array().expect("rows");
+            let row = rows
+                .iter()
+                .find(|it| it["level"] == "failed")
+                .expect("a row");
+            assert_eq!(row["place"], "dest pod", "{found:#}");
+        }
+    }
+}
+
+#[test]
+fn an_address_that_nobody_at_the_bridge_has_is_not_outside() {
+    let lab = Lab::new(Style::Bridged);
+    let other = lab.add_pod(3);
+    other.run("ip address flush dev eth0");
+    let (code, found) = lab.diagnose(&[lab.style.pod(), "10.244.1.3"]);
+    let first = causes(&found).first().copied().cloned().unwrap_or_default();
+    let expected = (1, &"10.244.1.3 does not answer at cni0".into());
+    assert_eq!((code, &first["text"]), expected, "{found:#}");
+}
+
+#[test]
+fn a_destination_pod_that_is_at_no_bridge_is_found() {
+    let lab = Lab::new(Style::Bridged);
+    let _other = lab.add_pod(3);
+    lab.node.run("ip link set cali3 nomaster");
+    for arguments in [&["--no-probe"][..], &[]] {
+        let asked = [lab.style.pod(), "10.244.1.3"];
+        let (code, found) = lab.diagnose(&[&asked, arguments].concat());
+        let all = causes(&found);
+        let texts: Vec<&str> = all.iter().filter_map(|it| it["text"].as_str()).collect();
+        assert_eq!(
+            (code, texts),
+            (1, vec!["cali3 is no port of cni0"]),
+            "{found:#}"
+        );
+        assert_eq!(all[0]["fix"], "ip link set cali3 master cni0");
+    }
+}
+
 /// A pod replies from the address that it was asked at, whatever it sends from by itself.
 #[test]
 fn the_source_of_a_reply_is_no_cause() {

@@ -265,7 +265,7 @@ fn the_page_says_things_once() {
         assert!(untranslated.contains(line), "{untranslated}");
     }
     let missing = page("ip route del 10.65.0.2");
-    let line = "  FAIL  reply            no route to the pod: the default route goes through\n";
+    let line = "  FAIL  reply            no route to the pod 10.65.0.2: the default route goes\n";
     assert!(missing.contains(line), "{missing}");
     let unknown = page("ip route add 10.65.0.2 dev cali5f1d8a2c3b4; ip route del default");
     let line = "  ?     reply            its route is unknown: the interface that it comes in";

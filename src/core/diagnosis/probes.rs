@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::checks::{
-    Carrier, FORWARD, Hook, INPUT, OUTPUT, PREROUTING, carrier, drops, is_private, why_untranslated,
+    Carrier, FORWARD, Hook, INPUT, OUTPUT, PREROUTING, carrier, drops, is_private, uplinks,
+    why_untranslated,
 };
 use super::firewall::Traffic;
 use super::observed::{
@@ -547,8 +548,11 @@ impl<'a> Trail<'a> {
                 .filter(|it| it.site == Site::Node && it.is_out);
             let own = request.packet.from;
             let untranslated = left.find(|it| it.source == own && request.target.is_none())?;
-            let egress = node
-                .link_at(untranslated.index)
+            let family = self.seen.packet.family();
+            // Between pods nothing is translated.
+            let mut uplinks = uplinks(node, family);
+            let egress = uplinks
+                .find(|it| it.index == untranslated.index)
                 .filter(|_| is_private(own))?;
             let traffic = Traffic {
                 oif: Some(egress.name.as_str()),

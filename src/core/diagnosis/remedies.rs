@@ -170,7 +170,7 @@ pub(super) fn mtu_of_path(link: &Link, length: u32, mtu: u32, why: String) -> Ca
 /// An interface is no port of its bridge.
 pub(super) fn port(name: &Name, bridge: &Name) -> Cause {
     let what = format!("{name} is no port of {bridge}");
-    let why = format!("the pod's gateway is an address of {bridge}");
+    let why = format!("{bridge} has the pod's network");
     Cause::new(Reason::BridgePort, what, why)
         .fix(format!(
             "ip link set {} master {}",
@@ -189,18 +189,19 @@ pub(super) fn port(name: &Name, bridge: &Name) -> Cause {
 }
 
 /// A bridge does not have the address of its pods' gateway.
-pub(super) fn gateway(bridge: &Name, address: IpAddr) -> Cause {
+pub(super) fn gateway(bridge: &Name, address: IpAddr, network: Option<Prefix>) -> Cause {
+    let length = network.map_or("LENGTH".to_owned(), |it| it.length.to_string());
     let what = format!("{bridge} does not have {address}, the pod's gateway");
     let why = "no host answers for it, and the route to the pods' network is gone with it";
     Cause::new(Reason::Gateway, what, why)
         .fix(format!(
-            "ip address add {address}/LENGTH dev {}",
+            "ip address add {address}/{length} dev {}",
             word(bridge)
         ))
         .keep([
             "[[address]]".to_owned(),
             format!("dev = {}", toml_string(bridge)),
-            format!("address = \"{address}/LENGTH\""),
+            format!("address = \"{address}/{length}\""),
         ])
 }
 
@@ -223,10 +224,17 @@ pub(super) fn tunnel(reason: Reason, dev: &Name, what: String) -> Cause {
 
 /// A command in the pod.
 pub(super) fn in_pod(pod: &Pod, command: impl Display) -> String {
+    let address = pod.address;
     match pod.pid {
-        Some(pid) => format!("nsenter -t {pid} -n {command}; or delete the pod"),
-        None => format!("{command} in the pod; or delete the pod"),
+        Some(pid) => format!("nsenter -t {pid} -n {command}; or delete the pod {address}"),
+        None => format!("{command} in the pod; or delete the pod {address}"),
     }
+}
+
+/// What to do where a pod's network is not as it was set up.
+pub(super) fn renew(pod: &Pod) -> String {
+    let address = pod.address;
+    format!("delete the pod {address}, so that its network is set up again")
 }
 
 /// A cause is in a pod: nothing of the node is to blame.

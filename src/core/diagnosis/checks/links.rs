@@ -38,11 +38,11 @@ pub(super) fn entry(case: &mut Case<'_>) {
         let cause = Cause::new(Reason::LinkMissing, &what, why);
         return case.failed("node", what, cause.fix("move it back, or delete the pod"));
     };
+    link(case, end);
     if own.mtu > end.mtu {
         let cause = remedies::mtu(own, end);
         case.failed(end.name.as_str(), format!("mtu {}", end.mtu), cause);
     }
-    link(case, end);
     let dev = layer_3(case.node(), end);
     if dev.index == end.index {
         return port(case, pod, end);
@@ -52,16 +52,31 @@ pub(super) fn entry(case: &mut Case<'_>) {
     let hop = next_hop(&pod.answer, case.leg.packet.to).filter(|_| !case.leg.is_bridged);
     let has_address = case.node().addresses(dev).any(|it| it.family() == family);
     if let Some(hop) = hop.filter(|_| !has_address) {
-        let cause = remedies::gateway(&dev.name, hop);
+        let mut networks = pod.network.addresses(own);
+        let network = networks.find(|it| it.contains(hop));
+        let cause = remedies::gateway(&dev.name, hop, network);
         case.failed(dev.name.as_str(), cause.what.clone(), cause);
     }
 }
 
-/// Whether a pod's interface is no port of a bridge and should be: its gateway is one.
+/// The bridge of which a pod's interface should be a port, and is not: it has the pod's next hop,
+/// or the pod's network.
+pub(super) fn lost_bridge<'a>(node: &'a Network, pod: &Pod, hop: IpAddr) -> Option<&'a Link> {
+    let end = node_end(node, pod)?;
+    let owner = node.owner(hop).filter(|it| it.kind == "bridge");
+    let has_network = |it: &&Link| {
+        let mut networks = node.addresses(it);
+        it.kind == "bridge" && networks.any(|it| it.contains(pod.address))
+    };
+    let mut links = node.links.iter();
+    let bridge = owner.or_else(|| links.find(has_network));
+    bridge.filter(|_| node.bridge(end).is_none())
+}
+
+/// Whether a pod's interface is no port of a bridge and should be.
 pub(super) fn port(case: &mut Case<'_>, pod: &Pod, end: &Link) {
-    let hop = next_hop(&pod.answer, case.leg.packet.to);
-    let owner = hop.and_then(|hop| case.node().owner(hop));
-    if let Some(bridge) = owner.filter(|it| it.kind == "bridge") {
+    let hop = next_hop(&pod.answer, case.leg.packet.to).unwrap_or(pod.address);
+    if let Some(bridge) = lost_bridge(case.node(), pod, hop) {
         let cause = remedies::port(&end.name, &bridge.name);
         case.failed(end.name.as_str(), cause.what.clone(), cause);
     }

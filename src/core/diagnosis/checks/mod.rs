@@ -156,6 +156,12 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
                 !is_ok(row) || last == Some(index - 1)
             });
         }
+        // What stops the packet stops its answer too.
+        let is_known = |row: &Row| {
+            rows.iter()
+                .any(|it| it.cause.is_some() && it.cause == row.cause)
+        };
+        found.retain(|row| !is_known(row));
         rows.extend(found);
     }
     if let Some(Ok(it)) = &seen.probes
@@ -192,9 +198,23 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
             cause: None,
         }));
     }
+    causes_first(&mut rows);
     rows.extend(super::probes::untried(seen));
     rows.extend(probes);
     rows
+}
+
+/// Puts what follows from the first cause behind it.
+fn causes_first(rows: &mut Vec<Row>) {
+    let Some(first) = rows.iter().position(|it| it.cause.is_some()) else {
+        return;
+    };
+    let is_symptom = |it: &Row| it.level == Level::Failed;
+    let (symptoms, others): (Vec<Row>, Vec<Row>) = rows.drain(..first).partition(is_symptom);
+    let behind = rows.split_off(1);
+    rows.splice(..0, others);
+    rows.extend(symptoms);
+    rows.extend(behind);
 }
 
 /// What packets that arrive show to be no cause: the network beyond knows pods, or a program
@@ -260,6 +280,11 @@ impl<'a> Case<'a> {
     }
 
     fn row(&mut self, place: &str, level: Level, words: impl Into<String>, cause: Option<Cause>) {
+        // What fails is not fine as well.
+        let is_same = |it: &Row| it.level == Level::Ok && it.place == place;
+        if level == Level::Failed && self.rows.last().is_some_and(is_same) {
+            self.rows.pop();
+        }
         self.rows.push(Row {
             place: place.to_owned(),
             is_reply: self.leg.is_reply,

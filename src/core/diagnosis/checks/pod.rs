@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::links::lost_bridge;
 use super::{Case, named};
 use crate::diagnosis::observed::{Answer, Known, Pod};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
@@ -16,18 +17,19 @@ pub(super) fn pod(case: &mut Case<'_>) {
     let Some(pod) = case.leg.source else {
         return;
     };
+    let (place, whose) = match case.leg.is_reply {
+        true => ("dest pod", format!("the destination pod {}", pod.address)),
+        false => ("pod", "the pod".to_owned()),
+    };
+    let renew = remedies::renew(pod);
     let Some(own) = own_link(pod) else {
-        let what = "the pod has no network interface";
+        let what = format!("{whose} has no network interface");
         let cause = Cause::new(
             Reason::LinkMissing,
-            what,
+            &what,
             "its network was never set up, or was removed",
         );
-        return case.failed(
-            "pod",
-            what,
-            cause.fix("delete the pod, so that its network is set up again"),
-        );
+        return case.failed(place, what, cause.fix(renew));
     };
     let (name, address) = (&own.name, pod.address);
     if let Some(other) = pod.others.first() {
@@ -35,27 +37,32 @@ pub(super) fn pod(case: &mut Case<'_>) {
         let why = "the node can have only one route to an address";
         let cause = Cause::new(Reason::DuplicateAddress, what, why);
         case.failed(
-            "pod",
+            place,
             format!("{address} is not unique"),
             cause.fix("delete one of the pods"),
         );
     }
     if let Some(owner) = case.node().owner(address) {
         let cause = remedies::address_of_node(case.node(), owner, address);
-        return case.failed("pod", format!("{address} is not unique"), cause);
+        return case.failed(place, format!("{address} is not unique"), cause);
     }
     if !own.is_up {
-        let what = format!("{name} of the pod is down");
+        let what = format!("{name} of {whose} is down");
         let cause = Cause::new(
             Reason::PodLink,
             &what,
             "the pod can neither send nor receive",
         );
         let fix = remedies::in_pod(pod, format!("ip link set {} up", remedies::word(name)));
-        return case.failed("pod", what, cause.fix(fix));
+        return case.failed(place, what, cause.fix(fix));
     }
     if pod.network.owner(address).is_none() {
-        let what = format!("no interface of the pod has {address}");
+        let what = match (case.leg.is_reply, node_end(case.node(), pod)) {
+            (true, Some(end)) => {
+                format!("no interface of the pod behind {} has {address}", end.name)
+            }
+            _ => format!("no interface of the pod has {address}"),
+        };
         let cause = Cause::new(
             Reason::PodAddress,
             &what,
@@ -66,14 +73,14 @@ pub(super) fn pod(case: &mut Case<'_>) {
             Prefix::whole(address),
             remedies::word(name)
         );
-        return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
+        return case.failed(place, what, cause.fix(remedies::in_pod(pod, command)));
     }
     if pod.network.duplicates.iter().any(|(_, it)| *it == address) {
-        let what = format!("another host had {address} when the pod got it");
+        let what = format!("another host had {address} when {whose} got it");
         let why = "the kernel of the pod does not use it: duplicate address detection failed";
         let cause = Cause::new(Reason::DuplicateAddress, &what, why);
         let fix = "delete the pod, so that it gets another address, or the other host's address";
-        return case.failed("pod", what, cause.fix(fix));
+        return case.failed(place, what, cause.fix(fix));
     }
     if case.leg.is_reply && case.is_translated {
         // It answers the node, and not the pod.
@@ -82,35 +89,31 @@ pub(super) fn pod(case: &mut Case<'_>) {
     let to = case.leg.packet.to;
     let way = match &pod.answer {
         Answer::Way(way) => way,
-        Answer::Unknown(why) => return case.unknown("pod", format!("its route to {to}: {why}")),
+        Answer::Unknown(why) => return case.unknown(place, format!("its route to {to}: {why}")),
         Answer::Refused(errno) => {
             let decision = decide(&pod.network, &case.leg.packet, None, 0);
             let what = match decision {
                 Decision::Route(route, _) => format!(
-                    "the pod has a route of type {} to {}",
+                    "{whose} has a route of type {} to {}",
                     decision.kind(),
                     route.to
                 ),
-                Decision::Rule(_) => format!("a rule of type {} in the pod", decision.kind()),
-                Decision::Nothing => format!("the pod has no route to {to}"),
+                Decision::Rule(_) => format!("a rule of type {} in {whose}", decision.kind()),
+                Decision::Nothing => format!("{whose} has no route to {to}"),
             };
             let why = format!("the kernel refuses to send: {}", named(*errno));
-            let fix = "delete the pod, so that its network is set up again";
-            return case.failed(
-                "pod",
-                what.clone(),
-                Cause::new(Reason::PodRoute, what, why).fix(fix),
-            );
+            let cause = Cause::new(Reason::PodRoute, &what, why).fix(renew);
+            return case.failed(place, what, cause);
         }
     };
     // A reply has the address that the request was for.
     let src = way.src.filter(|_| !case.leg.is_reply);
     if let Some(src) = src.filter(|src| *src != address) {
-        let what = format!("the pod sends from {src}, not from {address}");
+        let what = format!("{whose} sends from {src}, not from {address}");
         let why = "the node routes replies to the pod's address";
         let cause = Cause::new(Reason::PodSource, &what, why);
         let fix = remedies::in_pod(pod, format!("ip route replace default ... src {address}"));
-        return case.failed("pod", what, cause.fix(fix));
+        return case.failed(place, what, cause.fix(fix));
     }
     let dev = way.dev.as_ref().map_or("", |it| it.as_str());
     let hop = way.via.unwrap_or(to);
@@ -124,14 +127,14 @@ pub(super) fn pod(case: &mut Case<'_>) {
         let why = "the pod sends to whichever of them answers ARP";
         let cause = Cause::new(Reason::DuplicateAddress, &what, why);
         let fix = "delete that pod, so that it gets another address";
-        return case.failed("pod", what, cause.fix(fix));
+        return case.failed(place, what, cause.fix(fix));
     }
-    if let Some((expected, whose)) = gateway(case, pod, hop)
+    if let Some((expected, its)) = gateway(case, pod, hop)
         && let Known::At(found, _) = known
         && found != expected
         && !is_of_bridge(case, pod, found)
     {
-        let what = format!("the pod has {hop} at {found}, but {whose} is at {expected}");
+        let what = format!("{whose} has {hop} at {found}, but {its} is at {expected}");
         let cause = Cause::new(
             Reason::GatewayAddress,
             &what,
@@ -141,27 +144,47 @@ pub(super) fn pod(case: &mut Case<'_>) {
             "ip neighbour replace {hop} dev {} lladdr {expected}",
             remedies::word(name)
         );
-        return case.failed("pod", what, cause.fix(remedies::in_pod(pod, command)));
+        return case.failed(place, what, cause.fix(remedies::in_pod(pod, command)));
     }
     if let Some(cause) = silence(case, pod, hop, known) {
-        return case.failed("pod", format!("{hop} does not answer"), cause);
+        return case.failed(place, format!("{hop} does not answer"), cause);
     }
     match known {
         Known::At(mac, _) => {
             let whose = gateway(case, pod, hop).map(|(_, whose)| format!(", {whose}"));
             case.ok(
-                "pod",
+                place,
                 format!("{how}; {hop} is at {mac}{}", whose.unwrap_or_default()),
             );
         }
-        Known::Nothing => case.ok("pod", format!("{how}; {hop} was not resolved recently")),
-        Known::Unanswered => case.symptom("pod", format!("{how}; {hop} does not answer")),
+        Known::Nothing => case.ok(place, format!("{how}; {hop} was not resolved recently")),
+        Known::Unanswered => {
+            let bridge = node_end(case.node(), pod).and_then(|it| case.node().bridge(it));
+            let words = format!("{how}; {hop} does not answer");
+            let is_direct = hop == to && case.leg.target.is_none();
+            match bridge.filter(|_| is_direct && case.node().owner(to).is_none()) {
+                Some(bridge) => {
+                    let what = format!("{hop} does not answer at {}", bridge.name);
+                    let why = "no pod or host there has this address, or its interface is down";
+                    let fix = "check the address of the destination, and who has it";
+                    case.failed(
+                        place,
+                        words,
+                        Cause::new(Reason::NextHop, what, why).fix(fix),
+                    );
+                }
+                None => case.symptom(place, words),
+            }
+        }
     }
 }
 
 /// The hardware address that a pod's next hop must have, and whose it is.
 pub(super) fn gateway(case: &Case<'_>, pod: &Pod, hop: IpAddr) -> Option<(Mac, String)> {
     let end = node_end(case.node(), pod)?;
+    if lost_bridge(case.node(), pod, hop).is_some() {
+        return None;
+    }
     if case.leg.is_bridged {
         let other = case.leg.target.and_then(own_link)?;
         return Some((other.lladdr?, format!("its {}", other.name)));
@@ -199,7 +222,7 @@ pub(super) fn silence(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> 
     let end = node_end(case.node(), pod)?;
     let dev = layer_3(case.node(), end);
     let is_asked = !matches!(known, Known::At(_, true));
-    if !is_asked || case.leg.is_bridged {
+    if !is_asked || case.leg.is_bridged || lost_bridge(case.node(), pod, hop).is_some() {
         return None;
     }
     if !dev.has_arp {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::links::lost_bridge;
 use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
 use crate::diagnosis::observed::{Answer, Link, Network, Packet, Pod};
 use crate::diagnosis::path::{layer_3, node_end};
@@ -69,7 +70,7 @@ pub(super) fn forwarding(case: &mut Case<'_>) {
         }
         Some(_) => case.ok(
             "forwarding",
-            format!("{whole} is {value}, also of {}", ingress.name),
+            format!("ip_forward is {value}, forwarding of {} is 1", ingress.name),
         ),
         None => case.unknown("forwarding", format!("{key} cannot be read")),
     }
@@ -384,6 +385,13 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
         (Decision::Rule(rule), _) => format!("rule {} has the type {kind}", rule.priority),
         (Decision::Nothing, _) => "no route".to_owned(),
     };
+    let (nothing, family) = (format!("no route to the pod {to}"), case.family());
+    if dev.index == end.index
+        && let Some(bridge) = lost_bridge(case.node(), pod, to)
+    {
+        let cause = remedies::port(&end.name, &bridge.name);
+        return case.failed(end.name.as_str(), cause.what.clone(), cause);
+    }
     let unruled = match &leg.decision {
         Decision::Nothing => unruled(case.node(), &leg.packet),
         _ => None,
@@ -391,7 +399,14 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
     let cause = match &leg.decision {
         Decision::Nothing if let Some(cause) = unruled => cause,
         // Its routes went with it.
-        _ if !dev.is_up && leg.is_reply => return case.symptom(place, "no route to the pod"),
+        _ if !dev.is_up && leg.is_reply => return case.symptom(place, nothing),
+        // That comes with its address.
+        Decision::Route(..) | Decision::Nothing
+            if dev.index != end.index
+                && !case.node().addresses(dev).any(|it| it.family() == family) =>
+        {
+            return case.symptom(place, nothing);
+        }
         _ if !dev.is_up => remedies::link_down(dev),
         Decision::Rule(rule) if !would_reach(case, dev, whole) => remedies::routing_rule(rule),
         Decision::Route(route, _)
@@ -436,8 +451,8 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
     };
     // A way elsewhere is the default route, or that of a larger network.
     let leads = match (cause.reason, &leg.decision) {
-        (_, Decision::Nothing) => "no route to the pod".to_owned(),
-        (Reason::PodRouteMissing | Reason::LinkDown, _) => format!("no route to the pod: {leads}"),
+        (_, Decision::Nothing) => nothing,
+        (Reason::PodRouteMissing | Reason::LinkDown, _) => format!("{nothing}: {leads}"),
         _ => leads,
     };
     case.failed(place, leads, cause);
