@@ -297,6 +297,109 @@ fn the_history_of_the_cause_is_shown() {
     assert_eq!(causes(&found)[0]["guarded_by"], Value::Null, "{found:#}");
 }
 
+/// The cause that is found with a configuration.
+fn configured(lab: &Lab, config: &str) -> Value {
+    let folder = Scratch::new("diagnose-configured");
+    folder.write("netguard.toml", config);
+    folder.write("records", "");
+    let asked = ["--no-probe", "--json", lab.style.pod(), OUTSIDE];
+    let output = lab.with_journal(&folder, &asked);
+    let found: Value = serde_json::from_str(&output).expect("JSON");
+    let first = causes(&found).first().copied().cloned();
+    first.unwrap_or_else(|| panic!("{found:#}"))
+}
+
+#[test]
+fn what_the_configuration_requires_of_all_pods_is_the_fix() {
+    let masquerade = "[[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\n\
+                      rule = \"-A POSTROUTING -s 10.65.0.0/16 ! -d 10.65.0.0/16 -j MASQUERADE\"\n";
+    let up = "[link]\n\"cali*\" = { up = true }\n";
+    for (lines, config, line) in [
+        (
+            "iptables -t nat -F POSTROUTING",
+            masquerade,
+            Some("netguard.toml:"),
+        ),
+        (
+            "ip link set cali5f1d8a2c3b4 down",
+            up,
+            Some("netguard.toml:2"),
+        ),
+        // That requires something else.
+        (
+            "ip link set cali5f1d8a2c3b4 down",
+            "[link]\n\"cali*\" = { mtu = 1400 }\n",
+            None,
+        ),
+        (
+            "iptables -t nat -F POSTROUTING",
+            "[[iptables]]\ntable = \"nat\"\nrule = \"-A POSTROUTING -s 10.66.0.0/16 -j MASQUERADE\"\n",
+            None,
+        ),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run(lines);
+        let first = configured(&lab, config);
+        let by = first["guarded_by"].as_str();
+        let is_it = by.zip(line).is_some_and(|(by, line)| by.contains(line));
+        assert!(
+            is_it || by.is_none() && line.is_none(),
+            "{lines}: {first:#}"
+        );
+    }
+}
+
+#[test]
+fn an_entry_that_only_observes_is_named_in_place_of_another() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+    let config = "[sysctl]\n\"net.ipv4.ip_forward\" = { value = 1, mode = \"observe\" }\n";
+    let first = configured(&lab, config);
+    let by = first["observed_by"].as_str().expect("a line");
+    assert!(by.ends_with("netguard.toml:2"), "{first:#}");
+    assert_eq!(
+        (&first["keep"], &first["guarded_by"]),
+        (&"".into(), &Value::Null)
+    );
+    let folder = Scratch::new("diagnose-observed");
+    folder.write("netguard.toml", config);
+    folder.write("records", "");
+    let page = lab.with_journal(&folder, &["--no-probe", lab.style.pod(), OUTSIDE]);
+    let keep = page.split_once("        keep  ").expect(&page).1;
+    let keep: Vec<&str> = keep.split_whitespace().collect();
+    assert!(keep.join(" ").contains(":2 only observes it"), "{page}");
+}
+
+/// The next pod has another interface, and may have this one's address.
+#[test]
+fn the_entry_that_guards_a_pod_is_one_for_all_pods() {
+    let neighbour = "ip neighbour replace 10.65.0.2 lladdr 02:00:00:00:00:09 dev cali5f1d8a2c3b4 \
+                     nud permanent";
+    let route = "[[route]]\ndev = \"cali*\"\npreserve = true";
+    for (lines, keep) in [
+        ("ip route del 10.65.0.2", route),
+        (neighbour, "[[neighbour]]\ndev = \"cali*\"\npreserve = true"),
+        (
+            "ip link set cali5f1d8a2c3b4 down",
+            "[link]\n\"cali*\" = { up = true }",
+        ),
+        (
+            "sysctl -qw net.ipv4.conf.cali5f1d8a2c3b4.forwarding=0",
+            "[sysctl]\n\"net.ipv4.conf.cali*.forwarding\" = 1",
+        ),
+        ("iptables -t nat -F POSTROUTING", ""),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run(lines);
+        let first = configured(&lab, "");
+        assert_eq!(first["keep"], keep, "{lines}");
+        // It is valid, and there is no need for it twice.
+        let first = configured(&lab, keep);
+        let is_restored = first["guarded_by"].is_string();
+        assert!(first["keep"] == "" || is_restored, "{lines}: {first:#}");
+    }
+}
+
 /// A process that ends with this.
 struct Running(Child);
 

@@ -17,14 +17,14 @@ use signal_hook::{flag, low_level};
 use super::{args, exit, print};
 use crate::config::{self, Loaded, Request};
 use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_link};
-use crate::diagnosis::observed::{Network, Observations, Pod, Protocol};
+use crate::diagnosis::observed::{Link, Network, Observations, Pod, Protocol};
 use crate::diagnosis::verdict::{Cause, Level, PROBE, REPLY, Reason, Row};
 use crate::diagnosis::{
-    Summary, ended_in, is_rejected, judge, left_through, needs_trace, own_link,
+    Summary, ended_in, is_rejected, judge, left_through, needs_trace, own_link, would_translate,
 };
 use crate::journal::moment::Zone;
 use crate::model::{Family, Governing, Invariant, Mode, Selector, Value};
-use crate::resource::{Attribute, Resource, State};
+use crate::resource::{Attribute, Desired, Resource, State};
 use history::History;
 
 /// Between two readings with `--watch`.
@@ -121,7 +121,7 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         let rows = judge(&seen);
         let found: Vec<Shown> = rows
             .iter()
-            .map(|row| Shown::of(row, &seen.node, loaded.as_ref()))
+            .map(|row| Shown::of(row, &seen, loaded.as_ref()))
             .collect();
         let summary = Summary::of(&rows);
         let code = match summary {
@@ -202,43 +202,79 @@ struct Shown<'a> {
     row: &'a Row,
     /// The entry with which it goes away where that is restored.
     guarded: Option<String>,
+    /// The entry that would, if it were restored.
+    observed: Option<String>,
+    /// The entry that would keep it so; nothing where there is one already.
+    keep: &'a [String],
     /// What the daemon's records say of it.
     history: Option<History>,
 }
 
 impl<'a> Shown<'a> {
-    fn of(row: &'a Row, node: &Network, loaded: Option<&Loaded>) -> Shown<'a> {
+    fn of(row: &'a Row, seen: &Observations, loaded: Option<&Loaded>) -> Shown<'a> {
         let about = row.cause.as_ref().and_then(|it| it.about.as_ref());
-        let guarding = row.cause.as_ref().zip(loaded).and_then(|(cause, loaded)| {
-            let guarding = guarding(cause.about.as_ref()?, loaded)?;
-            resolves(guarding, cause, node).then_some(guarding)
+        let governing = row.cause.as_ref().zip(loaded).and_then(|(cause, loaded)| {
+            let governing = governing(cause, seen, loaded)?;
+            let resolves = resolves(governing, cause, seen);
+            let is_preserved = governing.desired == Desired::Preserve;
+            (resolves || is_preserved).then_some((governing, resolves))
         });
+        let origin = |mode| {
+            let own = governing
+                .filter(|(it, resolves)| it.mode == mode && (*resolves || mode == Mode::Observe));
+            own.map(|(it, _)| it.origin.to_string())
+        };
+        let keep = row.cause.as_ref().filter(|_| governing.is_none());
         Shown {
             row,
-            guarded: guarding.map(|it| it.origin.to_string()),
-            history: about.and_then(|about| History::of(about, node)),
+            guarded: origin(Mode::Restore),
+            observed: origin(Mode::Observe),
+            keep: keep.map_or(&[], |it| &it.keep),
+            history: about.and_then(|about| History::of(about, &seen.node)),
         }
     }
 }
 
-/// The invariant about a resource that `apply` restores.
-fn guarding<'a>(about: &Resource, loaded: &'a Loaded) -> Option<&'a Invariant> {
+/// The invariant about what is to blame.
+fn governing<'a>(cause: &Cause, seen: &Observations, loaded: &'a Loaded) -> Option<&'a Invariant> {
     let invariants = &loaded.settings.invariants;
-    match about {
+    let about = cause.about.as_ref()?;
+    let found = match about {
+        // Another rule may do.
+        _ if cause.reason == Reason::Masquerade => {
+            let translates = |it: &&Invariant| match it.selector.resource() {
+                Some(Resource::Iptables(rule)) => !it.is_off() && would_translate(seen, rule),
+                _ => false,
+            };
+            invariants.iter().find(translates)
+        }
         Resource::Sysctl(key) => Governing::new(invariants).of(key).map(|it| &invariants[it]),
         about => {
             let selector = Selector::Resource(about.clone());
-            invariants.iter().find(|it| it.selector == selector)
+            let exact = invariants.iter().find(|it| it.selector == selector);
+            exact.or_else(|| {
+                // Of what is missing it is known where it should be.
+                let ends = seen.pods.iter().flatten();
+                let ends = ends.filter_map(|pod| shown_link(seen, pod));
+                let on = |dev: String| State::with(vec![(Attribute::Dev, Value::new(&dev))]);
+                let states: Vec<State> = ends.map(on).collect();
+                let mut groups = invariants.iter().rev();
+                groups.find(|it| {
+                    let group = it.selector.group();
+                    !it.is_off() && group.is_some_and(|it| it.is_about(about, &states))
+                })
+            })
         }
-    }
-    .filter(|it| !it.is_off() && it.mode == Mode::Restore)
+    };
+    found.filter(|it| !it.is_off())
 }
 
 /// Whether a cause is gone where an invariant about it is restored: one may require just
 /// what was found.
-fn resolves(invariant: &Invariant, cause: &Cause, node: &Network) -> bool {
-    let absent = State::Absent;
+fn resolves(invariant: &Invariant, cause: &Cause, seen: &Observations) -> bool {
+    let (node, absent) = (&seen.node, State::Absent);
     match (cause.reason, &cause.about) {
+        _ if invariant.desired == Desired::Preserve => false,
         (Reason::Rule, _) => invariant.matches(&absent),
         (Reason::Policy, _) => {
             let accepts = (Attribute::Policy, Value::new("ACCEPT"));
@@ -248,6 +284,10 @@ fn resolves(invariant: &Invariant, cause: &Cause, node: &Network) -> bool {
             let value = node.sysctls.get(key);
             value.is_some_and(|it| !invariant.holds(it))
         }
+        (reason, Some(Resource::Link(name))) => {
+            let link = node.link(name.as_str());
+            link.is_some_and(|link| is_required(invariant, reason, node, link))
+        }
         (_, about) => {
             let mut entries = node.entries.iter();
             let found = entries.find(|(it, _)| Some(it) == about.as_ref());
@@ -255,6 +295,25 @@ fn resolves(invariant: &Invariant, cause: &Cause, node: &Network) -> bool {
             !invariant.matches(state.unwrap_or(&absent))
         }
     }
+}
+
+/// Whether an invariant requires of an interface what it lacks.
+fn is_required(invariant: &Invariant, reason: Reason, node: &Network, link: &Link) -> bool {
+    let master = link.master.and_then(|it| node.link_at(it));
+    let (attribute, value) = match reason {
+        Reason::LinkDown => (Attribute::Up, link.is_up.to_string()),
+        Reason::Mtu => (Attribute::Mtu, link.mtu.to_string()),
+        Reason::BridgePort => {
+            let name = master.map_or_else(String::new, |it| it.name.to_string());
+            (Attribute::Master, name)
+        }
+        _ => return false,
+    };
+    let Desired::Attributes(attributes) = &invariant.desired else {
+        return false;
+    };
+    let mut own = attributes.iter().filter(|(name, _)| *name == attribute);
+    own.any(|(_, it)| !it.holds(&Value::new(&value)))
 }
 
 fn named(seen: &Observations, pod: Option<&Pod>, address: impl std::fmt::Display) -> String {
@@ -301,6 +360,8 @@ fn page(
     for Shown {
         row,
         guarded,
+        observed,
+        keep,
         history,
     } in found
     {
@@ -349,7 +410,11 @@ fn page(
             ),
             None => {
                 item(&mut text, "", "fix", &cause.fix);
-                for (index, line) in cause.keep.iter().enumerate() {
+                if let Some(origin) = observed {
+                    let words = format!("{origin} only observes it");
+                    item(&mut text, "", "keep", &words);
+                }
+                for (index, line) in keep.iter().enumerate() {
                     // It is copied as it is.
                     let mut first = String::from("  ");
                     print::cell(&mut first, "", LEVEL);
@@ -459,6 +524,8 @@ struct JsonCause<'a> {
     fix: &'a str,
     keep: String,
     guarded_by: Option<&'a str>,
+    /// The entry that would restore it, if it did not only observe it.
+    observed_by: Option<&'a str>,
     /// The newest record of it.
     history: Option<&'a str>,
     /// When what was found was detected, in microseconds since 1970, and who it was.
@@ -495,8 +562,9 @@ impl<'a> Report<'a> {
                 resource: cause.about.as_ref(),
                 owner: cause.owner.as_deref(),
                 fix: &cause.fix,
-                keep: cause.keep.join("\n"),
+                keep: shown.keep.join("\n"),
                 guarded_by: shown.guarded.as_deref(),
+                observed_by: shown.observed.as_deref(),
                 history: shown.history.as_ref().map(|it| it.line.as_str()),
                 since_usec: since(shown).map(|it| it.usec),
                 by: since(shown)

@@ -6,6 +6,7 @@
 //! * `agents`: which of the programs run that write routes and rules for pods.
 //! * `checks`: the table of checks, in the order in which a packet meets what they are about.
 //! * [`trace`]: which rules a packet has met.
+//! * `keep`: the entries of the configuration that guard what is to blame.
 //! * `probes`: what packets that were sent show beyond that.
 //! * [`verdict`]: what was found: rows, and causes.
 //!
@@ -14,6 +15,7 @@
 mod agents;
 mod checks;
 pub mod firewall;
+mod keep;
 pub mod native;
 pub mod observed;
 mod path;
@@ -29,6 +31,7 @@ use std::net::Ipv4Addr;
 use crate::model::{Family, SysctlKey};
 use crate::resource::Name;
 pub use checks::{KEYS, judge};
+pub use keep::would_translate;
 use observed::{Observations, Pod};
 pub use path::{node_end, own_link};
 pub use probes::{ends_in_pods, is_rejected};

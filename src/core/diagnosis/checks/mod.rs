@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use super::agents;
 use super::firewall::Mark;
+use super::keep;
 use super::observed::{Link, Network, Observations, Packet, Pod, Service};
 use super::path::{Leg, node_end, own_link};
 use super::remedies;
@@ -187,6 +188,7 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
     for cause in causes {
         is_explained = true;
         cause.owner = agents::owner(seen, cause);
+        keep::of_all_pods(seen, cause);
     }
     let mut all = rows.iter().chain(&probes);
     if !is_explained && all.any(|it| [Level::Failed, Level::Loss].contains(&it.level)) {
