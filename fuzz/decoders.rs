@@ -315,7 +315,7 @@ fn follow(text: &str) {
     let _ = all.translators(&ruleset, &traffic).count();
 }
 
-/// Packets that a packet socket sees.
+/// Packets that a packet socket sees, and a raw socket.
 fn probe(input: &[u8]) {
     let Some((token, bytes)) = input.split_first_chunk() else {
         return;
@@ -337,8 +337,11 @@ fn probe(input: &[u8]) {
                 length: part.len(),
             };
             log.take(place, part, &packet, *token);
+            log.receive(part, &packet, *token);
         }
         assert!(log.sightings(&packet, *token).len() <= 2);
+        let answered = log.answered(&packet, *token);
+        assert!(log.rejected(&packet, *token) <= answered && answered <= 2);
     }
 }
 
