@@ -864,6 +864,28 @@ fn a_route_follows_a_link_that_is_renamed() {
 }
 
 #[test]
+fn a_route_follows_a_link_that_is_renamed_while_it_is_down() {
+    for (new, is_meant) in [("cali9", true), ("eth9", false)] {
+        let mut node = node_with_a_pod();
+        node.links_up = false;
+        node.kernel.clear();
+        node.event(link_changed());
+        let (old, new) = ("cali0".to_owned(), new.to_owned());
+        node.event(Event::LinkRenamed {
+            old,
+            new: new.clone(),
+        });
+        node.pass(Duration::from_secs(5));
+        let kept = node.kept().entries.iter().map(|it| it.state.clone());
+        let expected: Vec<_> = is_meant.then(|| state("dev cali9")).into_iter().collect();
+        assert_eq!(kept.collect::<Vec<_>>(), expected, "{new}");
+        node.links_up = true;
+        node.event(Event::LinkChanged { name: new });
+        assert_eq!(node.kernel.get(&resource(ROUTE)), expected.first());
+    }
+}
+
+#[test]
 fn a_preserved_route_that_cannot_be_restored_is_reported_with_what_was_written() {
     let mut node = node_with_a_pod();
     node.refuses = Some(Errno(22));

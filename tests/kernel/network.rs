@@ -1015,6 +1015,26 @@ fn nothing_of_a_pod_comes_back_that_goes_while_its_link_is_down() {
 }
 
 #[test]
+fn what_a_pod_has_follows_its_link_that_is_renamed_while_it_is_down() {
+    enter();
+    add_pod(1);
+    let root = configured("pod-renamed", PODS);
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    for (old, new) in [("cali1", "cali9"), ("cali9", "cali1")] {
+        shell(&format!("ip link set {old} down"));
+        guard.wait_until_idle();
+        shell(&format!("ip link set {old} name {new}"));
+        guard.wait_until_idle();
+        shell(&format!("ip link set {new} up"));
+        let route = format!("ip route show dev {new}");
+        wait_until_shown(&route, "192.168.4.1 scope link", new);
+        let neighbour = format!("ip neigh show dev {new}");
+        wait_until_shown(&neighbour, "46:2a:0d:29:d1:01 PERMANENT", new);
+    }
+}
+
+#[test]
 fn a_route_that_moves_to_another_link_is_let_go() {
     enter();
     ETH0.iter().for_each(|line| shell(line));

@@ -331,6 +331,8 @@ impl Engine {
             }
             Event::LinkAdded { name } => self.link_added(&name, at),
             Event::LinkRenamed { old, new } => {
+                self.forget_removed(&new);
+                self.follow_link(&old, &new, now);
                 self.link_removed(old, now);
                 self.link_added(&new, at);
                 self.look_again_at(new, now);
@@ -653,13 +655,18 @@ impl Engine {
         }
     }
 
-    /// The keys of a new interface are known without listing anything, unless
-    /// a pattern has wildcards in other places too.
-    fn link_added(&mut self, name: &str, at: Monotonic) {
+    /// Another interface has the name of one that is gone.
+    fn forget_removed(&mut self, name: &str) {
         if self.removed_links.remove(name) {
             let ids = self.values.of_interface(name);
             self.forget(&ids);
         }
+    }
+
+    /// The keys of a new interface are known without listing anything, unless
+    /// a pattern has wildcards in other places too.
+    fn link_added(&mut self, name: &str, at: Monotonic) {
+        self.forget_removed(name);
         for folder in InterfaceFolder::ALL {
             self.discover_interface(name, folder);
         }

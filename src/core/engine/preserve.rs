@@ -71,6 +71,16 @@ impl GoodStates {
         self.changed |= self.recalled.len() < before;
     }
 
+    /// An interface has another name.
+    fn follow_link(&mut self, old: &str, new: &str) {
+        for known in self.recalled.values_mut() {
+            if known.state.has_interface(old) {
+                known.state = known.state.renamed(old, new);
+                self.changed = true;
+            }
+        }
+    }
+
     /// What was not found by the first full scan is not there.
     pub fn forget_recalled(&mut self) {
         self.changed |= !self.recalled.is_empty();
@@ -380,15 +390,21 @@ impl Engine {
         if !found.exists() {
             self.removal_accepted(id, now);
         }
+        self.is_meant(id, found, now).then(|| self.kept(id, found))
+    }
+
+    /// The preserved resource is this from now on. Whether an entry still means it; else it
+    /// is let go.
+    fn is_meant(&mut self, id: ValueId, state: &State, now: Monotonic) -> bool {
         let index = match self.values.get(id) {
             Some(it) if it.exact || it.key.sysctl().is_some() => Some(it.invariant),
-            Some(it) if found.exists() => self.selection.group_of(&it.key, found),
+            Some(it) if state.exists() => self.selection.group_of(&it.key, state),
             _ => None,
         };
         // Removed, or changed so that no group means it any more.
         let Some(index) = index else {
             self.let_go(id, now);
-            return None;
+            return false;
         };
         if self.values.get(id).is_some_and(|it| it.invariant != index) {
             self.end_drift(id, now);
@@ -396,8 +412,37 @@ impl Engine {
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.invariant = index;
         }
-        self.values.bind_only(id, found);
-        Some(self.kept(id, found))
+        self.values.bind_only(id, state);
+        true
+    }
+
+    /// An interface has another name, and so have the routes over it, those too that went
+    /// when it was down.
+    pub(super) fn follow_link(&mut self, old: &str, new: &str, now: Monotonic) {
+        self.good_states.follow_link(old, new);
+        for id in self.values.of_interface(old) {
+            let Some(tracked) = self.values.get(id) else {
+                continue;
+            };
+            let desired = &self
+                .selection_of(tracked)
+                .invariant(tracked.invariant)
+                .desired;
+            let good = tracked
+                .good
+                .as_ref()
+                .filter(|_| *desired == Desired::Preserve);
+            let Some(good) = good.filter(|it| it.has_interface(old)) else {
+                continue;
+            };
+            let good = good.renamed(old, new);
+            if self.is_meant(id, &good, now)
+                && let Some(tracked) = self.values.get_mut(id)
+            {
+                tracked.good = Some(good);
+                self.good_states.changed = true;
+            }
+        }
     }
 
     /// Reports that something is gone that was known, and stays so.

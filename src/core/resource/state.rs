@@ -144,6 +144,19 @@ impl Attribute {
     }
 }
 
+/// The words of several next hops, each with whether it is the name of an interface.
+fn words_of_hops(hops: &Value) -> impl Iterator<Item = (&str, bool)> {
+    // A name may be one of these words: each word is followed by its value.
+    let mut of = None;
+    hops.fields().map(move |word| {
+        let before = of.take();
+        if before.is_none() && !matches!(word, "nexthop" | "onlink") {
+            of = Some(word);
+        }
+        (word, before == Some("dev"))
+    })
+}
+
 impl State {
     /// The state with these attributes.
     pub fn with(mut attributes: Vec<(Attribute, Value)>) -> State {
@@ -206,48 +219,47 @@ impl State {
     /// The interfaces of a route's next hops.
     pub fn interfaces(&self) -> impl Iterator<Item = &str> {
         let hops = self.get(Attribute::Nexthops).into_iter();
-        // A name may be one of these words: each word is followed by its value.
-        let mut words = hops.flat_map(Value::fields);
-        let of_hops = std::iter::from_fn(move || {
-            loop {
-                match words.next()? {
-                    "nexthop" | "onlink" => {}
-                    "dev" => return words.next(),
-                    _ => drop(words.next()),
-                }
-            }
-        });
+        let words = hops.flat_map(words_of_hops);
+        let of_hops = words.filter_map(|(word, is_name)| is_name.then_some(word));
         let dev = self.get(Attribute::Dev).map(Value::as_str);
         dev.into_iter().chain(of_hops)
     }
 
-    /// Whether the only difference is how its interfaces are named.
-    pub fn is_renamed(&self, other: &State) -> bool {
-        self != other
-            && self.interfaces().count() == other.interfaces().count()
-            && self.without_names() == other.without_names()
+    /// Whether this is an interface of a next hop.
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.interfaces().any(|own| own == name)
     }
 
-    /// What it says, its interfaces without their names.
-    fn without_names(&self) -> Option<Vec<(Attribute, String)>> {
+    /// What it is once this interface has another name.
+    pub fn renamed(&self, old: &str, new: &str) -> State {
+        self.with_names(|name| if name == old { new } else { name })
+    }
+
+    /// Whether the only difference is how its interfaces are named.
+    pub fn is_renamed(&self, other: &State) -> bool {
+        self != other && self.with_names(|_| "") == other.with_names(|_| "")
+    }
+
+    /// What it is once each of its interfaces has the name that `renamed` gives it.
+    fn with_names<'a>(&'a self, renamed: impl Fn(&'a str) -> &'a str) -> State {
         let State::Attributes(attributes) = self else {
-            return None;
+            return self.clone();
         };
-        let without_name = |(name, value): &(Attribute, Value)| {
-            let mut text = value.as_str().to_owned();
-            match name {
-                Attribute::Dev => text.clear(),
+        let with_name = |(name, value): &'a (Attribute, Value)| {
+            let value = match name {
+                Attribute::Dev => Value::new(renamed(value.as_str())),
                 Attribute::Nexthops => {
-                    let names = self.interfaces();
-                    for interface in names {
-                        text = text.replacen(&format!("dev {interface} "), "dev ", 1);
-                    }
+                    let words = words_of_hops(value).map(|(word, is_name)| match is_name {
+                        true => renamed(word),
+                        false => word,
+                    });
+                    Value::new(&words.collect::<Vec<_>>().join(" "))
                 }
-                _ => {}
-            }
-            (*name, text)
+                _ => value.clone(),
+            };
+            (*name, value)
         };
-        Some(attributes.iter().map(without_name).collect())
+        State::Attributes(attributes.iter().map(with_name).collect())
     }
 
     /// Of both, the attributes in which they differ; all where one has none of these.
@@ -402,6 +414,10 @@ mod tests {
             let [one, other] = [one, other].map(|it| State::parse(it).expect(it));
             assert_eq!(one.is_renamed(&other), expected, "{one}; {other}");
         }
+        let two = State::parse(&two.replace("dev a", "dev dev")).expect(two);
+        let renamed = two.renamed("dev", "via").renamed("b", "c").to_string();
+        let expected = "nexthops via 10.0.0.1 dev via weight 1 nexthop via 10.0.0.2 dev c weight 2";
+        assert_eq!(renamed, expected);
     }
 
     #[test]
