@@ -924,7 +924,7 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
         (Failure::Unreadable(Errno(READ).into()), &denied),
         (
             Failure::Refused(Errno(2).into()),
-            "writing 1 failed: the kernel knows nothing of this \
+            "writing 1 failed: the kernel has nothing of this \
              name; correct the value, or load the module that provides it",
         ),
         (

@@ -140,7 +140,11 @@ pub(super) fn standard(root: &Path) -> Files {
 
 fn nothing(root: &Path) -> Diagnostic {
     if !root.is_dir() {
-        return Diagnostic::in_file(root, "the root is not a directory");
+        let what = match root.exists() {
+            true => "the root (--root) is not a directory",
+            false => "the root (--root) does not exist",
+        };
+        return Diagnostic::in_file(root, what);
     }
     let mut diagnostic = Diagnostic::general(Severity::Error, "there is no configuration");
     let places = FOLDERS.map(|folder| format!("/{folder}/{MAIN_FILE}"));

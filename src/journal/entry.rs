@@ -74,6 +74,13 @@ pub struct Entry {
     pub fields: Vec<(&'static str, String)>,
 }
 
+/// Whether it was asked who changed the value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Writer,
+    Nobody,
+}
+
 impl Entry {
     /// The entry of `record`, made at `time` (microseconds since 1970).
     pub fn of(record: &Record, time: u64) -> Entry {
@@ -108,14 +115,15 @@ impl Entry {
             Record::DriftRestored(drift)
             | Record::DriftObserved(drift)
             | Record::RemovalAccepted(drift)
-            | Record::Contended(drift) => entry.drift(drift),
+            | Record::Contended(drift) => entry.drift(drift, Asked::Writer),
             Record::DriftEnded(drift) => {
-                // It lasted as long, and no restore took that.
+                // It lasted as long, and no restore took that; who ended it is not asked.
                 let lasted = drift.took;
-                entry.drift(&Drift {
+                let drift = Drift {
                     took: None,
                     ..drift.clone()
-                });
+                };
+                entry.drift(&drift, Asked::Nobody);
                 if let Some(lasted) = lasted {
                     entry.push(fields::NETGUARD_DURATION_USEC, microseconds(lasted));
                 }
@@ -181,14 +189,16 @@ impl Entry {
         entry
     }
 
-    fn drift(&mut self, drift: &Drift) {
+    fn drift(&mut self, drift: &Drift, asked: Asked) {
         self.found(drift);
         for source in message::sources(drift) {
             self.push(fields::NETGUARD_SOURCE, source);
         }
         self.invariant(drift);
         self.push_some(fields::NETGUARD_CAUSE_KEY, drift.caused_by.as_ref());
-        self.writer(drift);
+        if asked == Asked::Writer {
+            self.writer(drift);
+        }
         for (name, span) in [
             (fields::NETGUARD_WRITE_USEC, drift.wrote_after),
             (fields::NETGUARD_RESTORE_USEC, drift.took),
@@ -327,7 +337,7 @@ impl Entry {
     }
 
     fn failure(&mut self, drift: &Drift, failure: &Failure) {
-        self.drift(drift);
+        self.drift(drift, Asked::Writer);
         self.push(fields::NETGUARD_ERROR, message::error(drift, failure));
     }
 

@@ -573,8 +573,8 @@ pub(super) fn why(errno: Errno) -> String {
         }
         // The key exists: its value names what the kernel does not have.
         Name::ENOENT => {
-            "the kernel knows nothing of this name; correct the value, or load the module \
-             that provides it"
+            "the kernel has nothing of this name; correct the value, or load the module that \
+             provides it"
         }
         Name::EMFILE | Name::ENFILE => "too many open files; raise LimitNOFILE",
         _ => return name(errno),

@@ -234,7 +234,7 @@ impl Connector {
 
 fn elsewhere(what: &str) -> io::Error {
     io::Error::other(format!(
-        "the process connector speaks only in the initial {what} namespace"
+        "the process connector is available only in the initial {what} namespace"
     ))
 }
 

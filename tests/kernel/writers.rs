@@ -1,4 +1,4 @@
-//! Who wrote: the process connector, which speaks only in the initial
+//! Who wrote: the process connector, which is available only in the initial
 //! namespaces. These tests run there, each on an interface of its own.
 
 use std::fs;

@@ -220,7 +220,7 @@ impl Chains {
                 }
                 rules.push(format!("{backend}/{chain}"));
                 rules.extend(kept.iter().map(|rule| match self.is_guarded(chain, rule) {
-                    true => format!("//{rule}"),
+                    true => format!("+{rule}"),
                     false => format!("/{rule}"),
                 }));
                 if is_own {
@@ -246,13 +246,12 @@ impl Chains {
         let rules = state.attribute(Attribute::Rules);
         let mut last: Option<(Backend, &str)> = None;
         for field in rules.fields() {
-            match (field.strip_prefix('/'), field.split_once('/')) {
+            let guarded = field.strip_prefix('+');
+            match (field.strip_prefix('/').or(guarded), field.split_once('/')) {
                 (Some(rule), _) => {
                     let Some((backend, chain)) = last else {
                         continue;
                     };
-                    let guarded = rule.strip_prefix('/');
-                    let rule = guarded.unwrap_or(rule);
                     if guarded.is_some() {
                         let guarded = chains.guarded.entry(chain.into()).or_default();
                         guarded.insert(rule.into());

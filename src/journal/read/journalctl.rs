@@ -115,7 +115,7 @@ impl Journalctl {
             Ok(status) if status.success() => {
                 why_empty().or_else(|| (!said.is_empty()).then_some(Error::Incomplete(said)))
             }
-            Ok(_) if self.timed && said.starts_with("Failed to parse timestamp") => {
+            Ok(_) if self.timed && TIME_ERRORS.iter().any(|it| said.starts_with(it)) => {
                 Some(Error::Time(said))
             }
             Ok(status) => Some(why_empty().unwrap_or_else(|| {
@@ -129,6 +129,12 @@ impl Journalctl {
         }
     }
 }
+
+/// What journalctl says of times that it cannot read, or that follow each other.
+const TIME_ERRORS: [&str; 2] = [
+    "Failed to parse timestamp",
+    "--since= must be before --until=",
+];
 
 /// Why there may be nothing to show, which journalctl's JSON does not contain.
 fn why_empty(root: &Path) -> Option<Error> {

@@ -113,7 +113,7 @@ pub enum Error {
     )]
     SavedTime,
     /// This is no file of records.
-    #[error("{place}: its first line is no entry as journalctl -o json prints them: {error}")]
+    #[error("{place}: its first line is not a `journalctl -o json` record: {error}")]
     NotSaved {
         /// The file.
         place: String,
@@ -121,7 +121,7 @@ pub enum Error {
         error: String,
     },
     /// A line is no entry. What follows it can still be read.
-    #[error("{place}: line {line} is no entry as journalctl -o json prints them: {error}")]
+    #[error("{place}: line {line} is not a `journalctl -o json` record: {error}")]
     Line {
         /// The file, or journalctl.
         place: String,
