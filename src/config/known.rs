@@ -46,6 +46,7 @@ impl fmt::Display for Rule {
             (None, Format::Time { per_second: 1 }) => f.write_str("a number of seconds"),
             (None, Format::Time { .. }) => f.write_str("a number"),
             (None, Format::Name) => f.write_str("one name"),
+            (None, Format::Ipv6) => f.write_str("an IPv6 address"),
             (None, Format::Names | Format::Unknown) => f.write_str("any text"),
         }
     }

@@ -180,9 +180,13 @@ fn no_key_of_an_interface_of_this_kernel_is_doubted() {
     for kind in ["ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh"] {
         for file in golden::entries(&Path::new("/proc/sys/net").join(kind).join("lo")) {
             let name = file.file_name().expect("a name").display();
+            let value = match &name.to_string()[..] {
+                "stable_secret" => "2001:db8::1",
+                _ => "1",
+            };
             let _ = writeln!(
                 text,
-                "\"net/{kind}/cali*/{name}\" = {{ value = \"1\", mode = \"observe\" }}"
+                "\"net/{kind}/cali*/{name}\" = {{ value = \"{value}\", mode = \"observe\" }}"
             );
         }
     }

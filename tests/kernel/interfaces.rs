@@ -40,6 +40,21 @@ fn an_interface_with_a_dot_is_addressed_in_both_spellings() {
     }
 }
 
+/// Until it is set, reading it fails.
+#[test]
+fn a_secret_that_was_never_set_is_set() {
+    enter();
+    add_tap("t0");
+    let mut guard =
+        Guard::start("[sysctl]\n\"net.ipv6.conf.t0.stable_secret\" = \"2001:db8::1\"\n");
+    let path = "net/ipv6/conf/t0/stable_secret";
+    let shown = "2001:0db8:0000:0000:0000:0000:0000:0001";
+    assert_eq!(value(path), shown);
+    set(path, "2001:db8::2");
+    guard.wait_for_restore("net.ipv6.conf.t0.stable_secret");
+    assert_eq!(value(path), shown);
+}
+
 /// The kernel reports a write by the name that was written alone.
 #[test]
 fn a_write_of_the_same_time_in_another_unit_is_detected() {

@@ -13,12 +13,13 @@ use crate::namespace::{add_tap, enter};
 
 /// Keys of each format that a network namespace has for itself, and a value to
 /// begin with.
-const KEYS: [(&str, &str); 21] = [
+const KEYS: [(&str, &str); 22] = [
     ("net.ipv4.ip_forward", "0"),
     ("net.ipv4.conf.t0.medium_id", "7"),
     ("net.ipv4.conf.t0.rp_filter", "1"),
     ("net.ipv6.conf.t0.forwarding", "0"),
     ("net.ipv6.conf.t0.accept_ra", "1"),
+    ("net.ipv6.conf.t0.stable_secret", "2001:db8::1"),
     ("net.ipv4.ip_default_ttl", "64"),
     ("net.ipv4.tcp_syncookies", "1"),
     ("net.ipv4.tcp_tw_reuse", "2"),

@@ -336,7 +336,7 @@ impl ProcSys {
             match read_file(&opened.file) {
                 // The interface or module is gone, and perhaps there again.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                result => return Reading::of(outcome(result)),
+                result => return Reading::of(outcome(&held.key, result)),
             }
         }
         self.reopen_and_read(id)
@@ -360,12 +360,12 @@ impl ProcSys {
             Ok(opened) => {
                 self.note_access(id, held, opened.refused);
                 Reading {
-                    outcome: outcome(read_file(&opened.file)),
+                    outcome: outcome(&held.key, read_file(&opened.file)),
                     reopened: self.keep(held, opened),
                     recreated: false,
                 }
             }
-            Err(error) => Reading::of(outcome(Err(error))),
+            Err(error) => Reading::of(outcome(&held.key, Err(error))),
         }
     }
 
@@ -579,11 +579,12 @@ fn read_file(file: &File) -> io::Result<Value> {
     Ok(Value::new(&String::from_utf8_lossy(&large[..length])))
 }
 
-fn outcome(result: io::Result<Value>) -> ReadOutcome {
+fn outcome(key: &SysctlKey, result: io::Result<Value>) -> ReadOutcome {
     match result {
         Ok(value) => ReadOutcome::State(value.into()),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR | libc::ENODEV) => ReadOutcome::Absent,
+            _ if facts::is_unset(key, errno(&error)) => ReadOutcome::State(Value::default().into()),
             _ => ReadOutcome::Refused(errno(&error).into()),
         },
     }

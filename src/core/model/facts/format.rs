@@ -4,6 +4,8 @@
 //! a number that is too large for the key to its lower bits instead of
 //! refusing it.
 
+use std::net::Ipv6Addr;
+
 use crate::model::Value;
 
 /// The format of a key's values.
@@ -49,6 +51,8 @@ pub enum Format {
     Name,
     /// Names in any order.
     Names,
+    /// An IPv6 address. The kernel shows it in full (`in6_pton`, `%pI6`).
+    Ipv6,
 }
 
 /// What the kernel makes of a text that is written to a key.
@@ -111,6 +115,13 @@ impl Format {
             Format::Time { per_second } => time(bytes, per_second.into()),
             Format::Name => name(text),
             Format::Names => Written::Taken(Value::new(first_line(text))),
+            Format::Ipv6 => match first_line(text).parse::<Ipv6Addr>() {
+                Ok(address) => {
+                    let groups = address.segments().map(|it| format!("{it:04x}"));
+                    Written::Taken(Value::new(&groups.join(":")))
+                }
+                Err(_) => Written::Refused,
+            },
         }
     }
 
@@ -573,6 +584,18 @@ mod tests {
             assert_eq!(taken(Format::Name, refused), None, "{refused}");
         }
         assert!(Format::Names.same(&Value::new("reno cubic"), &Value::new("cubic reno")));
+    }
+
+    #[test]
+    fn an_address_is_shown_in_full() {
+        let shown = "2001:0db8:0000:0000:0000:0000:0000:0001";
+        assert_eq!(taken(Format::Ipv6, "2001:db8::1\n").as_deref(), Some(shown));
+        for refused in ["", "1", "192.0.2.1", "2001:db8::1/64", " ::1"] {
+            assert_eq!(taken(Format::Ipv6, refused), None, "{refused}");
+        }
+        let same = |a, b| Format::Ipv6.same(&Value::new(a), &Value::new(b));
+        assert!(same("2001:DB8::1", shown));
+        assert!(!same("2001:db8::1", ""));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use order::{
 };
 use table::FACTS;
 
-use super::{InterfaceFolder, Pattern, Segment, Selector, SysctlKey, Target, Value};
+use super::{Errno, InterfaceFolder, Pattern, Segment, Selector, SysctlKey, Target, Value};
 
 /// What is known of the keys of one or several names in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Fact {
     pub obsolete: Option<Obsolete>,
     /// Whether the kernel may show, for a moment, a value that is not in force.
     pub flickers: bool,
+    /// What reading it fails with until it is set.
+    pub unset: Option<Errno>,
 }
 
 /// Where it stands what names the kernel takes.
@@ -230,13 +232,17 @@ pub fn write(key: &SysctlKey, text: &str, before: Option<&Value>) -> Written {
         return Written::Refused;
     }
     let format = fact.map_or(Format::Unknown, |it| it.format);
-    // Those of interfaces are numbers, if not all within the same bounds.
-    let is_number = key.interface_key().is_some() && key.name() != "stable_secret";
     let written = match format {
-        Format::Unknown if is_number => Format::INTEGER.write(text, before),
+        // Those of interfaces are numbers, if not all within the same bounds.
+        Format::Unknown if key.interface_key().is_some() => Format::INTEGER.write(text, before),
         other => return other.write(text, before),
     };
     format::bounded(written, before)
+}
+
+/// Whether this key was never set, where reading it fails like this.
+pub fn is_unset(key: &SysctlKey, errno: Errno) -> bool {
+    Fact::of_key(key).is_some_and(|fact| fact.unset == Some(errno))
 }
 
 /// Whether the table names this key, and not only its folder.

@@ -1,6 +1,10 @@
 //! The table. A row for a name comes before the row for its whole folder.
 
 use super::{Access, All, Default, Effect, Fact, Format, INT, Obsolete, Offered, UINT, ULONG};
+use crate::model::Errno;
+
+/// A handler of a key has nothing to show.
+const EIO: Errno = Errno(5);
 
 const fn row(folder: &'static str, names: &'static [&'static str], format: Format) -> Fact {
     Fact {
@@ -21,6 +25,7 @@ const fn row(folder: &'static str, names: &'static [&'static str], format: Forma
         access: Access::ReadWrite,
         obsolete: None,
         flickers: false,
+        unset: None,
     }
 }
 
@@ -139,6 +144,11 @@ impl Fact {
     const fn obsolete(self, obsolete: Obsolete) -> Fact {
         let obsolete = Some(obsolete);
         Fact { obsolete, ..self }
+    }
+
+    const fn unset(self, errno: Errno) -> Fact {
+        let unset = Some(errno);
+        Fact { unset, ..self }
     }
 
     const fn flickers(self) -> Fact {
@@ -474,6 +484,11 @@ pub(super) const FACTS: &[Fact] = &[
         .all(All::Copied)
         .default(Default::New)
         .means("How link-local addresses are made: 0 EUI-64, 1 none, 2 stable secret, 3 random."),
+    row("net/ipv6/conf/*", &["stable_secret"], Format::Ipv6)
+        .default(Default::New)
+        .unset(EIO)
+        .means("What stable IPv6 addresses are made from (RFC 7217), written as an IPv6 address.")
+        .kernel("It cannot be read until it is set. Setting it sets addr_gen_mode to 2; `all` cannot be set."),
     within("net/ipv6/conf/all", &["force_forwarding"], (0, 1))
         .sets(&[("net/ipv6/conf/*/force_forwarding", Effect::Same)]),
     within("net/ipv6/conf/*", &["force_forwarding"], (0, 1))
