@@ -90,6 +90,9 @@ const NO_PART_OF_A_RULE: [(&[&str], &str); 5] = [
 /// The options whose value is an address.
 const ADDRESSES: [&str; 6] = ["-s", "--source", "--src", "-d", "--destination", "--dst"];
 
+/// Any address of either family, as it is written after these.
+const ANY: &str = "0/0";
+
 /// A rule as it was read.
 struct Rule {
     chain: ChainName,
@@ -269,7 +272,14 @@ fn policies(
     });
     let chain = chain.and_then(|it| ChainName::parse(&it));
     let policy = fields.value("policy", findings, |value, field, findings| {
-        network::word(value, field, &["ACCEPT", "DROP"], findings)
+        let policy = network::word(value, field, &["ACCEPT", "DROP"], findings)?;
+        if table == FirewallTable::Nat && policy == "DROP" {
+            findings
+                .error(value.span(), "iptables takes no policy `DROP` in table nat")
+                .help("drop packets in table filter: only the first of a connection is in nat");
+            return None;
+        }
+        Some(policy)
     });
     let family = fields.value("family", findings, network::family);
     let families = family.map_or(Family::ALL.to_vec(), |family| vec![family]);
@@ -350,7 +360,7 @@ fn rule(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<Rule> 
             let message = format!("{} are several rules", quoted(word));
             return refuse(message, "write an entry for each address, or use an ipset");
         }
-        if is_address && family_of(word).is_none() {
+        if is_address && word != ANY && family_of(word).is_none() {
             let message = format!("{} is not an address", quoted(word));
             return refuse(message, "names are not resolved");
         }

@@ -50,7 +50,15 @@ fn entry(key: &Key<'_>, value: &Item<'_>, findings: &mut Findings) -> Option<Ent
             .help("remove `up`, or leave the interface alone with `mode = \"off\"`");
     }
     let mtu = fields.value("mtu", findings, mtu);
-    let master = fields.value("master", findings, interface::name);
+    let own = name.as_ref();
+    let master = fields.value("master", findings, |value, field, findings| {
+        let master = interface::name(value, field, findings)?;
+        if matches!(own, Some(Segment::Literal(own)) if *own == *master.as_str()) {
+            findings.error(value.span(), "an interface cannot be its own master");
+            return None;
+        }
+        Some(master)
+    });
     if common.aim == Aim::Named && fields.are_known && fields.only_common() {
         findings
             .error(value.span(), "the entry requires nothing")

@@ -1,5 +1,6 @@
 //! The `[[neighbour]]` tables: entries of the ARP and neighbour tables.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use toml::de::DeTable;
@@ -51,6 +52,13 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
             fields.require("dev", "write `dev = \"eth0\"`", findings);
             fields.require("to", "write `to = \"10.39.0.1\"`", findings);
             let both = literal(dev).zip(to);
+            if let Some((dev, (IpAddr::V4(_), span))) = &both
+                && dev.as_str() == "lo"
+            {
+                findings
+                    .error(*span, "`lo` has no IPv4 neighbours")
+                    .help("the kernel stores each of them as 0.0.0.0");
+            }
             both.map(|(dev, (to, _))| {
                 Selector::Resource(Resource::Neighbour(Arc::new(Neighbour { dev, to })))
             })
