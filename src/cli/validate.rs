@@ -9,7 +9,7 @@ use super::load::load_files;
 use super::{args, exit, print};
 use crate::config::{ConfigError, Diagnostic, Loaded, Place, Request, Severity, quoted};
 use crate::drivers::firewall::{self, Rule, Verdict};
-use crate::model::Selector;
+use crate::model::{Invariant, Selector};
 use crate::resource::{Resource, State, TableContents};
 use crate::words::Count;
 
@@ -34,6 +34,7 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     }
     let mut tried = try_rules(&loaded, root);
     tried.extend(try_tables(&loaded, root));
+    tried.extend(try_sets(&loaded, root));
     if tried.iter().any(|it| it.severity() == Severity::Error) {
         print::note(&ConfigError { diagnostics: tried }.to_string());
         return Err(exit::USAGE);
@@ -93,6 +94,44 @@ fn try_tables(loaded: &Loaded, root: &Path) -> Vec<Diagnostic> {
         findings.push(finding);
     }
     findings
+}
+
+/// Has ipset try out the sets. Returns what it refuses or could not try.
+fn try_sets(loaded: &Loaded, root: &Path) -> Vec<Diagnostic> {
+    // As for rules of iptables.
+    if root != Path::new("/") || !geteuid().is_root() {
+        return Vec::new();
+    }
+    let finding = |(invariant, place): (&Invariant, &Place)| {
+        let (Selector::Resource(Resource::Set(set)), Some(state)) =
+            (&invariant.selector, invariant.target(&State::Absent))
+        else {
+            return None;
+        };
+        let name = quoted(set.as_str());
+        let (severity, message) = match firewall::sets::try_out(set, &state) {
+            Verdict::Valid | Verdict::Contradicts(_) | Verdict::NotMade(_) => return None,
+            Verdict::Invalid(why) => (
+                Severity::Error,
+                format!("ipset refuses or changes the set {name}: {why}"),
+            ),
+            Verdict::Unknown(why) => (
+                Severity::Note,
+                format!("whether the set {name} is valid is not known: {why}"),
+            ),
+        };
+        let is_members = |line: &str| line.starts_with("members");
+        Some(Diagnostic::at(
+            severity,
+            place.line_below(is_members),
+            message,
+        ))
+    };
+    let invariants = loaded.settings.invariants.iter().zip(&loaded.places);
+    invariants
+        .filter(|(it, _)| !it.is_off())
+        .filter_map(finding)
+        .collect()
 }
 
 /// Has iptables try out the rules. Returns what it refuses or could not try.

@@ -229,3 +229,34 @@ fn a_preserved_set_is_there_after_a_restart() {
         ]
     );
 }
+
+#[test]
+fn validate_reports_members_that_ipset_refuses_or_lists_in_another_way() {
+    alone(false);
+    for (kind, member, expected) in [
+        (
+            "hash:ip,port",
+            "10.0.0.2,icmp:8/0",
+            Some("`10.0.0.2,icmp:8/0` is listed as `10.0.0.2,icmp:echo-request`"),
+        ),
+        ("hash:ip,port", "10.0.0.2,icmp:echo-request", None),
+        ("hash:net,port", "10.0.0.0/8,TCP:80", None),
+        (
+            "hash:net",
+            "0.0.0.0/0",
+            Some("`0.0.0.0/0`: The value of the CIDR parameter"),
+        ),
+        ("list:set", "pods", Some("`pods`: ")),
+        ("list:set", "others", None),
+    ] {
+        let entry =
+            format!("[[ipset]]\nname = \"pods\"\ntype = \"{kind}\"\nmembers = [\"{member}\"]\n");
+        let (code, said) = ask(&entry, &["validate"]);
+        assert_eq!(code == Some(0), expected.is_none(), "{member}: {said}");
+        assert!(
+            said.contains(expected.unwrap_or("ok: 1 invariant")),
+            "{member}: {said}"
+        );
+        assert!(!said.contains("not known"), "{said}");
+    }
+}

@@ -142,6 +142,7 @@ impl Part {
             }
             Part::Port => {
                 let (protocol, port) = text.split_once(':').unwrap_or(("tcp", text));
+                let protocol = &protocol.to_ascii_lowercase()[..];
                 let is_word = |text: &str| {
                     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-/".contains(c);
                     !text.is_empty() && text.chars().all(is_plain)

@@ -82,6 +82,8 @@ pub enum SetAsk {
     Read(Vec<String>),
     /// Make these changes of one, in this order.
     Commit(String, Vec<SetChange>),
+    /// Make these changes of one in an empty network namespace, and read it there.
+    TryOut(String, Vec<SetChange>),
 }
 
 /// A change of a set.

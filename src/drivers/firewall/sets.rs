@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::libc;
 use tokio::time::Instant;
 
+use super::Verdict;
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
 use super::worker::{Report, Reports, Worker, awaited, report, until};
@@ -204,6 +205,50 @@ impl Driver for Sets {
 
     fn keep_trying(&mut self) -> bool {
         self.worker.as_ref().is_some_and(Worker::keep_trying)
+    }
+}
+
+/// Has ipset try a set out. No module is loaded for that.
+pub fn try_out(set: &SetName, target: &State) -> Verdict {
+    let ask = SetAsk::TryOut(set.to_string(), changes(&State::Absent, target));
+    let mut helper = Helper::new("ipset", Box::new(|_| ()), Box::new(|_| ()));
+    let saved = match helper.ask(&Call::Sets(ask)) {
+        Ok(SetReply::Saved(mut saved)) => saved.pop().unwrap_or(Ok(None)),
+        Ok(_) => Err(Fault::unexpected()),
+        Err(fault) => Err(fault),
+    };
+    let listed = saved.and_then(|text| match text {
+        Some(text) => listed(set, &text),
+        None => Err(Fault::unexpected()),
+    });
+    match listed {
+        Ok(listed) => match otherwise(target, &listed) {
+            Some(why) => Verdict::Invalid(why),
+            None => Verdict::Valid,
+        },
+        Err(fault) if fault.errno == libc::EINVAL => Verdict::Invalid(fault.text),
+        Err(fault) => Verdict::Unknown(fault.text),
+    }
+}
+
+/// The first member that is listed in another way.
+fn otherwise(target: &State, listed: &State) -> Option<String> {
+    let members = |state: &State| -> Vec<String> {
+        let members = state.attribute(Attribute::Members);
+        members.fields().map(str::to_owned).collect()
+    };
+    let (given, listed) = (members(target), members(listed));
+    let beside = |all: &[String], other: &[String]| -> Vec<String> {
+        all.iter()
+            .filter(|it| !other.contains(it))
+            .cloned()
+            .collect()
+    };
+    let (missing, other) = (beside(&given, &listed), beside(&listed, &given));
+    match (&missing[..], &other[..]) {
+        ([], _) => None,
+        ([one], [as_this]) => Some(format!("`{one}` is listed as `{as_this}`: write that")),
+        ([first, ..], _) => Some(format!("`{first}` is listed in another way")),
     }
 }
 

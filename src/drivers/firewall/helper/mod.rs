@@ -171,12 +171,25 @@ fn is_asked(stream: &UnixStream, pins: &Pins) -> io::Result<bool> {
     Ok(!ends.iter().any(|it| it.any() == Some(true)))
 }
 
+/// This thread is in an empty network namespace from now on.
+fn leave_network() -> Result<(), Fault> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        let text = format!("no network namespace to try it in: {}", errno.desc());
+        Fault::new(errno as i32, text)
+    })
+}
+
+/// What this does in an empty network namespace.
+fn alone<T: Send>(work: impl FnOnce() -> Result<T, Fault> + Send) -> Result<T, Fault> {
+    thread::scope(|scope| {
+        let working = scope.spawn(|| leave_network().and_then(|()| work()));
+        working.join().unwrap_or_else(|_| Err(Fault::unexpected()))
+    })
+}
+
 /// Answers in a network namespace of its own.
 fn work_alone(asked: &Receiver<Request>, answers: &Sender<Answer>) {
-    let alone = unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
-        let text = format!("no network namespace to try rules in: {}", errno.desc());
-        Fault::new(errno as i32, text)
-    });
+    let alone = leave_network();
     let mut tools = Tools::default();
     while let Ok(request) = asked.recv() {
         let answer = alone.clone().and_then(|()| answer(&request, &mut tools));

@@ -1,13 +1,12 @@
 //! The tables of nf_tables, by nft(8).
 
 use std::path::Path;
-use std::thread;
 
 use nix::libc;
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, unshare};
 
 use super::super::protocol::{Fault, NftAnswer, NftAsk, NftReply};
+use super::alone;
 use super::others;
 use super::pins::Pins;
 use super::programs::{find, run, run_when};
@@ -49,18 +48,10 @@ pub fn answer(ask: &NftAsk, pins: &mut Pins) -> NftAnswer {
             }
             let (name, nft) = (table(name)?, &nft);
             let input = transaction(&name, inside, false)?;
-            let listed = thread::scope(|scope| {
-                let alone = scope.spawn(|| {
-                    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
-                        let why = errno.desc();
-                        let text = format!("no network namespace to try rules in: {why}");
-                        Fault::new(errno as i32, text)
-                    })?;
-                    let ran = run(nft, &["-f", "-"], &input)?;
-                    ran.done(errno).map_err(|fault| located(fault, &input))?;
-                    read(nft, &name)
-                });
-                alone.join().unwrap_or_else(|_| Err(Fault::unexpected()))
+            let listed = alone(|| {
+                let ran = run(nft, &["-f", "-"], &input)?;
+                ran.done(errno).map_err(|fault| located(fault, &input))?;
+                read(nft, &name)
             });
             NftReply::Listed(listed?)
         }

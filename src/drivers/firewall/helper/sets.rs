@@ -5,6 +5,7 @@ use std::path::Path;
 use nix::libc;
 
 use super::super::protocol::{Fault, SetAnswer, SetAsk, SetChange, SetReply};
+use super::alone;
 use super::programs::{find, run};
 use crate::kinds::NO_SET;
 use crate::modules::Modules;
@@ -12,6 +13,9 @@ use crate::resource::{SetName, SetType, is_member};
 
 /// The module of sets.
 const MODULE: &str = "ip_set";
+
+/// The type of sets whose members are sets.
+const LIST: &str = "list:set";
 
 /// What `ipset` prints of a set that does not exist.
 const NO_SUCH_SET: &str = "set with the given name does not exist";
@@ -38,7 +42,61 @@ pub fn answer(ask: &SetAsk) -> SetAnswer {
             done.map_err(|fault| of(set, fault))?;
             SetReply::Done
         }
+        SetAsk::TryOut(set, changes) => {
+            let set = name(set)?;
+            SetReply::Saved(vec![alone(|| try_out(&ipset, &set, changes))])
+        }
     })
+}
+
+/// What `ipset save` prints of a set after these changes, where there is no other set but
+/// those that are to be its members.
+fn try_out(ipset: &Path, set: &SetName, changes: &[SetChange]) -> Result<Option<String>, Fault> {
+    let input = lines(set, changes)?;
+    let mut members = String::new();
+    for change in changes {
+        match change {
+            SetChange::Create(kind, _) if !Modules::here().may_use(&module_of(kind)) => {
+                let text = format!("the module {} is not loaded", module_of(kind));
+                return Err(Fault::new(libc::ENOSYS, text));
+            }
+            SetChange::Add(member, _) if member != set.as_str() => {
+                if let Some(member) = SetName::parse(member) {
+                    members += &format!("create {member} hash:ip\n");
+                }
+            }
+            _ => {}
+        }
+    }
+    let is_list = matches!(changes, [SetChange::Create(kind, _), ..] if kind == LIST);
+    if is_list {
+        run(ipset, &["restore", "-exist"], &members)?.done(errno)?;
+    }
+    let done = run(ipset, &["restore", "-exist"], &input)?.done(|_| libc::EINVAL);
+    done.map_err(|fault| located(fault, changes))?;
+    save(ipset, set)
+}
+
+/// The module of sets of a type.
+fn module_of(kind: &str) -> String {
+    format!("{MODULE}_{}", kind.replace(':', "_").replace(',', ""))
+}
+
+/// The complaint about one change, with its member in place of its line.
+fn located(fault: Fault, changes: &[SetChange]) -> Fault {
+    let about = |text: &str| {
+        let (_, rest) = text.split_once("Error in line ")?;
+        let (line, why) = rest.split_once(": ")?;
+        match changes.get(line.parse::<usize>().ok()?.checked_sub(1)?)? {
+            SetChange::Add(member, _) => Some(format!("`{member}`: {why}")),
+            _ => Some(why.to_owned()),
+        }
+    };
+    let text = about(&fault.text);
+    Fault {
+        text: text.unwrap_or(fault.text),
+        ..fault
+    }
 }
 
 fn of(set: &str, fault: Fault) -> Fault {
