@@ -37,21 +37,21 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
     let mut scan = scan(settings, request)?;
     scan.ignore_observed = options.ignore_observed;
     let limited = scan.limitation();
-    let code = match scan.verdict() {
+    let of_values = match scan.verdict() {
         exit::OK if limited.is_some() => exit::TROUBLE,
         code => code,
     };
     let degraded = limited.as_ref().map(limits::text);
     let code = match &found {
-        Some(found) if code == exit::OK => conflicts::verdict(found),
-        _ => code,
+        Some(found) if of_values == exit::OK => conflicts::verdict(found),
+        _ => of_values,
     };
     Ok(if options.json.json {
         let report = Report {
             degraded,
             files_error,
             notes,
-            ..Report::of(&scan, code, found.as_ref())
+            ..Report::of(&scan, of_values, found.as_ref())
         };
         print::json(&report, code)
     } else if options.brief {
@@ -59,9 +59,9 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
         let conflict = found
             .as_ref()
             .and_then(|found| conflicts::brief(found, rank));
-        let text = match (conflict.filter(|_| code == exit::OK), degraded) {
+        let text = match (conflict.filter(|_| of_values == exit::OK), degraded) {
             (Some(conflict), _) => conflict,
-            (None, Some(reason)) if code == exit::TROUBLE => format!("degraded: {reason}\n"),
+            (None, Some(reason)) if of_values == exit::TROUBLE => format!("degraded: {reason}\n"),
             _ => brief(&scan),
         };
         print::result(&text, code)
