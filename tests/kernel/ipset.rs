@@ -258,5 +258,10 @@ fn validate_reports_members_that_ipset_refuses_or_lists_in_another_way() {
             "{member}: {said}"
         );
         assert!(!said.contains("not known"), "{said}");
+        if expected.is_some_and(|it| it.contains("is listed as")) {
+            let (_, said) = ask(&entry, &["apply"]);
+            let reason = "ipset may list a member in another way (`netguard validate` shows that)";
+            assert!(said.contains(reason), "{said}");
+        }
     }
 }
