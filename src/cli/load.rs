@@ -15,8 +15,7 @@ use crate::resource::ResourceKind;
 use crate::root::{Root, is_absent};
 use crate::runtime::last_good::LastGoods;
 use crate::service::state::{self, Configuration};
-use crate::words::plain;
-use crate::words::{Count, Span};
+use crate::words::{Count, Span, plain};
 
 /// The configuration to judge by: the files or, where they are invalid,
 /// what the running daemon has in force. Prints on standard error what is invalid

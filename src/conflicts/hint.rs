@@ -1,4 +1,4 @@
-//! What is worth to know and sets no guarded key.
+//! Advisory findings, which set no guarded key.
 
 use serde::Serialize;
 

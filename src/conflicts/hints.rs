@@ -1,6 +1,5 @@
-//! What is worth to know and sets no guarded key: where the kernel makes more
-//! of two values, where two orders disagree, and who takes away more than
-//! sysctls.
+//! Advisory findings: where `all` overrules a value, where two orders disagree, and which
+//! programs remove routes and rules.
 
 use crate::resource::Desired;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -60,10 +61,9 @@ pub enum Error {
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let all = std::iter::successors(Some(error), |error| error.source());
     let last = all.last().unwrap_or(error);
-    match last.downcast_ref() {
-        Some(error) => plain(error),
-        None => last.to_string(),
-    }
+    let own = last.downcast_ref::<io::Error>();
+    let shared = || last.downcast_ref::<Arc<io::Error>>().map(|it| &**it);
+    own.or_else(shared).map_or_else(|| last.to_string(), plain)
 }
 
 /// When the reply to a call that was just sent is overdue.

@@ -112,10 +112,10 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
     } = job;
     let filter = filter(packet.to);
     let mut taps = vec![(Site::Node, tap(&filter)?)];
-    let (own, ears, sockets) = source.within(|| {
+    let (own, receivers, sockets) = source.within(|| {
         let sockets = (0..COUNT).map(|_| open(packet, whole));
-        let (tap, ears) = (tap(&filter)?, ears(packet, &filter)?);
-        Ok((tap, ears, sockets.collect::<io::Result<Vec<_>>>()?))
+        let (tap, receivers) = (tap(&filter)?, receivers(packet, &filter)?);
+        Ok((tap, receivers, sockets.collect::<io::Result<Vec<_>>>()?))
     })?;
     taps.push((Site::Source, own));
     if let Some(target) = target {
@@ -134,8 +134,8 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         for tap in &taps {
             drain(&mut log, tap, packet, token)?;
         }
-        for ear in &ears {
-            listen(&mut log, ear, packet, token)?;
+        for receiver in &receivers {
+            receive(&mut log, receiver, packet, token)?;
         }
         if log.count() >= MOST {
             let text = format!("too many other packets from and to {}", packet.to);
@@ -165,7 +165,7 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         let mut ready: Vec<PollFd<'_>> = taps
             .iter()
             .map(|(_, tap)| tap.as_fd())
-            .chain(ears.iter().map(|(_, ear)| ear.as_fd()))
+            .chain(receivers.iter().map(|(_, receiver)| receiver.as_fd()))
             .chain(tracer.iter().flat_map(|it| it.sockets()))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
@@ -195,9 +195,9 @@ fn tap(filter: &[Step]) -> io::Result<OwnedFd> {
     Ok(tap)
 }
 
-/// Sockets that receive what their namespace takes in from an address, by their protocols: what
-/// the interface sees, its firewall may drop. A host refuses datagrams with an error.
-fn ears(packet: &Packet, filter: &[Step]) -> io::Result<Vec<(Kind, Socket)>> {
+/// Raw sockets that receive what the pod accepts from an address: packet sockets also see what
+/// its firewall drops. A host refuses a UDP datagram with an ICMP error.
+fn receivers(packet: &Packet, filter: &[Step]) -> io::Result<Vec<(Kind, Socket)>> {
     let from = SocketAddr::new(packet.from, 0);
     let icmp = match packet.from {
         IpAddr::V4(_) => Kind::ICMPV4,
@@ -295,7 +295,7 @@ fn drain(
 }
 
 /// Takes in what a socket has received, from the header of IP on.
-fn listen(
+fn receive(
     log: &mut Log,
     (kind, socket): &(Kind, Socket),
     packet: &Packet,
@@ -334,11 +334,13 @@ fn header(kind: Kind, from: Ipv6Addr, to: Ipv6Addr) -> [u8; 40] {
     header
 }
 
-/// Why a packet could not be sent. What a firewall drops there is not permitted.
+/// Why a packet could not be sent.
 fn refusal(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(errno) if errno == Errno::EPERM as i32 => {
-            "a rule in the pod drops it (OUTPUT)".to_owned()
+            "operation not permitted: a rule of the pod (OUTPUT or POSTROUTING), BPF or a full \
+             conntrack table drops it"
+                .to_owned()
         }
         _ => plain(error),
     }

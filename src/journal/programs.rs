@@ -145,7 +145,7 @@ fn iptables(fault: &Fault) -> String {
             "the chains are too large to be preserved: their rules take more than {} MiB",
             Chains::LONGEST >> 20
         ),
-        Name::EACCES => "reading the tables needs root".to_owned(),
+        Name::EACCES => "iptables must run as root".to_owned(),
         Name::ETIME => "iptables was killed, as it did not end in 10 s".to_owned(),
         Name::ENOTUNIQ => answered("invalid configuration", fault),
         Name::ENOEXEC => answered("iptables refuses the rule", fault),

@@ -85,6 +85,7 @@ const HEALTHY: &[(&[Style], &str)] = &[
     (&Style::ALL, "iptables -A FORWARD -m limit --limit 1/sec -j LOG"),
     (&Style::ALL, "ip neighbour flush dev eth0; ip neighbour flush dev INGRESS"),
     (&Style::ALL, "ip link set eth0 mtu 9000; ip link add down0 type bridge"),
+    (&Style::ALL, "ip link add br9 type bridge; ip addr add 10.0.0.1/8 dev br9"),
     (&[Style::Bridged], "sysctl -qw net.bridge.bridge-nf-call-iptables=1"),
     // The gateway is an address of the node, which answers for those of all interfaces.
     (

@@ -50,10 +50,15 @@ pub fn of_all_pods(seen: &Observations, cause: &mut Cause) {
             "[[route]]" | "[[neighbour]]" if cause.keep.contains(&dev(name)) => {
                 cause.keep = preserved(dev(&pattern));
             }
-            "[link]" if is_shared && text.contains(name) => cause.keep.clear(),
+            "[link]" if is_shared && text.contains(&toml_string(name)) => cause.keep.clear(),
             "[link]" | "[sysctl]" => {
-                let lines = cause.keep.iter_mut();
-                lines.for_each(|it| *it = it.replace(name, &pattern));
+                let key = |name: &str| format!("{} = {{", toml_string(name));
+                let part = |name: &str| format!(".{name}.");
+                for line in &mut cause.keep {
+                    *line = line
+                        .replace(&key(name), &key(&pattern))
+                        .replace(&part(name), &part(&pattern));
+                }
             }
             _ => {}
         }

@@ -42,12 +42,19 @@ const EFFECTS: [&str; 18] = [
     "redirect", "set", "snat", "synproxy", "target", "tproxy", "update", "vmap",
 ];
 
-/// How many rules one may stand for.
-const MOST: usize = 50_000;
+/// How many rules those of a table may stand for.
+pub const MOST: usize = 50_000;
 
 /// A rule as rules of iptables: one for each element of the sets that it names, of which no
-/// packet meets two. Nothing where it may do what is not understood.
-pub fn words_of_nft(rule: &str, sets: &Elements) -> Option<Vec<Vec<String>>> {
+/// packet meets two. Nothing where it may do what is not understood, or stands for more than
+/// `left`, which it reduces.
+pub fn words_of_nft(rule: &str, sets: &Elements, left: &mut usize) -> Option<Vec<Vec<String>>> {
+    let found = read(rule, sets, *left)?;
+    *left = left.checked_sub(found.len())?;
+    Some(found)
+}
+
+fn read(rule: &str, sets: &Elements, most: usize) -> Option<Vec<Vec<String>>> {
     let words = words_of_line(rule)?;
     let mut words = words.iter().map(String::as_str).peekable();
     let mut found = vec![Vec::new()];
@@ -76,13 +83,10 @@ pub fn words_of_nft(rule: &str, sets: &Elements) -> Option<Vec<Vec<String>>> {
                     each(&mut found, &target);
                     return Some(found);
                 }
-                let is_known = match_in(&mut words, sets, &mut found)?;
+                let is_known = match_in(&mut words, sets, &mut found, most)?;
                 if !is_known {
                     unknown(&rest, &mut found)?;
                     return Some(found);
-                }
-                if found.len() > MOST {
-                    return None;
                 }
                 // That of a map is the last.
                 if found
@@ -100,8 +104,6 @@ pub fn words_of_nft(rule: &str, sets: &Elements) -> Option<Vec<Vec<String>>> {
     Some(found)
 }
 
-type Words<'a, I> = Peekable<I>;
-
 fn each(all: &mut [Vec<String>], more: &[String]) {
     all.iter_mut().for_each(|it| it.extend_from_slice(more));
 }
@@ -111,7 +113,7 @@ fn owned<const N: usize>(words: [&str; N]) -> Vec<String> {
 }
 
 /// The options of `log`.
-fn skip_options<'a, I: Iterator<Item = &'a str>>(words: &mut Words<'a, I>) {
+fn skip_options<'a, I: Iterator<Item = &'a str>>(words: &mut Peekable<I>) {
     const OPTIONS: [&str; 6] = [
         "prefix",
         "level",
@@ -180,9 +182,10 @@ struct Field {
 /// A comparison, with a value or with those of a set: whether it is understood. The words of it
 /// are added to each of the rules. Nothing where it is half a rule.
 fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
-    words: &mut Words<'a, I>,
+    words: &mut Peekable<I>,
     sets: &Elements,
     found: &mut Vec<Vec<String>>,
+    most: usize,
 ) -> Option<bool> {
     let mut fields = Vec::new();
     loop {
@@ -284,7 +287,7 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
                     .map(move |rule| [of.clone(), rule.clone()].concat())
                     .collect::<Vec<_>>()
             };
-            if found.len().saturating_mul(rules.len()) > MOST {
+            if found.len().saturating_mul(rules.len()) > most {
                 return None;
             }
             *found = found.iter().flat_map(product).collect();
@@ -294,7 +297,7 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
 }
 
 /// The field at the beginning of a comparison.
-fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Words<'a, I>) -> Option<Field> {
+fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Option<Field> {
     let plain_field = |option, decode| {
         Some(Field {
             protocol: None,
@@ -544,7 +547,7 @@ mod tests {
             ),
             ("", &[""]),
         ] {
-            let found = words_of_nft(rule, &sets).expect(rule);
+            let found = words_of_nft(rule, &sets, &mut MOST.clone()).expect(rule);
             let found: Vec<String> = found.iter().map(|it| it.join(" ")).collect();
             assert_eq!(found, expected, "{rule}");
         }
@@ -558,7 +561,7 @@ mod tests {
             "queue to 1",
             "notrack",
         ] {
-            assert_eq!(words_of_nft(rule, &sets), None, "{rule}");
+            assert_eq!(words_of_nft(rule, &sets, &mut MOST.clone()), None, "{rule}");
         }
     }
 }

@@ -71,7 +71,7 @@ impl GoodStates {
         self.changed |= self.recalled.len() < before;
     }
 
-    /// An interface has another name.
+    /// An interface was renamed.
     fn follow_link(&mut self, old: &str, new: &str) {
         for known in self.recalled.values_mut() {
             if known.state.has_interface(old) {
@@ -416,8 +416,8 @@ impl Engine {
         true
     }
 
-    /// An interface has another name, and so have the routes over it, those too that went
-    /// when it was down.
+    /// An interface was renamed: the good states of the routes over it get its new name, also of
+    /// those that went when it was down.
     pub(super) fn follow_link(&mut self, old: &str, new: &str, now: Monotonic) {
         self.good_states.follow_link(old, new);
         for id in self.values.of_interface(old) {

@@ -103,7 +103,7 @@ impl Desired {
         match (self, &observed) {
             (Desired::Attributes(named), State::Attributes(all)) if !named.is_empty() => {
                 let is_named = |it: &&(Attribute, Value)| {
-                    it.0 == Attribute::Load || named.iter().any(|(name, _)| *name == it.0)
+                    it.0.explains() || named.iter().any(|(name, _)| *name == it.0)
                 };
                 State::with(all.iter().filter(is_named).cloned().collect()).without_rules()
             }

@@ -124,6 +124,11 @@ pub const ROUTE_PROTOCOLS: [(&str, u32); 9] = [
 ];
 
 impl Attribute {
+    /// Whether it shows why the others do not match.
+    pub(super) fn explains(self) -> bool {
+        self == Attribute::Load
+    }
+
     /// A value as people read it.
     pub(super) fn shown(self, value: &Value) -> &str {
         let number = value.as_str().parse().ok();

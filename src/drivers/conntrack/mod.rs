@@ -157,7 +157,9 @@ pub fn opened_by(packet: &Packet) -> Result<Vec<(Connection, u32)>, String> {
         .map(|()| found)
     };
     let found = match ask(&request) {
-        Err(Errno(libc::ETIME)) => return Err(format!("listing them takes over {LONGEST:?}")),
+        Err(Errno(libc::ETIME)) => {
+            return Err(format!("listing them takes over {} s", LONGEST.as_secs()));
+        }
         // It knows no filter.
         Err(_) => ask(&codec::dump(packet.family())),
         found => found,

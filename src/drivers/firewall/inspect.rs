@@ -14,7 +14,7 @@ use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
 use super::trace::is_own_table;
 use crate::diagnosis::firewall::{Chain, Firewall, Foreign, Native, NativeChain, Ruleset};
-use crate::diagnosis::native::{Elements, words_of_nft};
+use crate::diagnosis::native::{Elements, MOST, words_of_nft};
 use crate::diagnosis::observed::Seen;
 use crate::diagnosis::trace::{At, Backend, ChainId, Listed, Rules, rules_of_nft};
 use crate::engine::Errno;
@@ -43,7 +43,10 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
     firewall.foreign.extend(native(family, &listed));
     if programs::find("nft").is_none() {
         let unlisted = base_chains().map_err(|error| {
-            format!("nft is not installed, and reading the chains of nf_tables failed: {error}")
+            format!(
+                "nft is not installed, and reading the chains of nf_tables failed: {}",
+                plain(&error)
+            )
         })?;
         firewall
             .foreign
@@ -163,6 +166,7 @@ fn complete(
     sets: &BTreeMap<String, Elements>,
 ) {
     let (own, none) = (TableFamily::from(family).as_str(), Elements::new());
+    let mut left = MOST;
     for (key, (policy, _)) in of_nft {
         let chain = || Chain {
             policy: policy.clone(),
@@ -184,7 +188,7 @@ fn complete(
             let rules = match of_nft.get(key).and_then(|(_, rules)| rules.get(index)) {
                 Some(listed) => {
                     text.clone_from(&listed.text);
-                    words_of_nft(text, sets.unwrap_or(&none))
+                    words_of_nft(text, sets.unwrap_or(&none), &mut left)
                 }
                 None => {
                     text.push_str(" (iptables does not print all of it)");
@@ -314,6 +318,7 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
 fn ruleset_of(table: &str, listed: &Rules) -> Ruleset {
     let mut ruleset = Ruleset::default();
     let (sets, none) = (listed.sets.get(table), Elements::new());
+    let mut left = MOST;
     let key = |id: &ChainId| (NativeChain::TABLE, id.chain.clone());
     for (id, policy) in listed.policies.iter().filter(|(id, _)| id.table == table) {
         let chain = ruleset.chains.entry(key(id)).or_default();
@@ -327,7 +332,7 @@ fn ruleset_of(table: &str, listed: &Rules) -> Ruleset {
             let chain = ruleset.chains.entry(key(id)).or_default();
             let native = Native {
                 handle: *handle,
-                rules: words_of_nft(&rule.text, sets.unwrap_or(&none)),
+                rules: words_of_nft(&rule.text, sets.unwrap_or(&none), &mut left),
             };
             chain.native.insert(chain.rules.len(), native);
             chain.rules.push(rule.text.clone());

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::words::plain;
+
 /// The longest line that is read, in bytes. The guard's records have some 2 kB,
 /// 200 kB at most.
 const LONGEST_LINE: usize = 1 << 20;
@@ -39,7 +41,6 @@ pub use self::entry::Entry;
 use self::journalctl::Journalctl;
 pub use self::journalctl::{Stopper, is_volatile, obstacle};
 pub use self::query::{Named, Query};
-use crate::words::plain;
 
 /// Where records are.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -63,10 +63,15 @@ pub(super) fn entry(case: &mut Case<'_>) {
 /// or the pod's network.
 pub(super) fn lost_bridge<'a>(node: &'a Network, pod: &Pod, hop: IpAddr) -> Option<&'a Link> {
     let end = node_end(node, pod)?;
+    let own = own_link(pod)?;
     let owner = node.owner(hop).filter(|it| it.kind == "bridge");
+    // Of a pod with routes through its next hop alone no bridge has the network.
     let has_network = |it: &&Link| {
-        let mut networks = node.addresses(it);
-        it.kind == "bridge" && networks.any(|it| it.contains(pod.address))
+        it.kind == "bridge"
+            && node.addresses(it).any(|of_bridge| {
+                let mut of_pod = pod.network.addresses(own);
+                of_pod.any(|it| it.contains(of_bridge.address) && of_bridge.contains(pod.address))
+            })
     };
     let mut links = node.links.iter();
     let bridge = owner.or_else(|| links.find(has_network));

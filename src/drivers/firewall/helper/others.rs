@@ -83,6 +83,7 @@ fn last_first(mut pids: Vec<u32>, last: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::os::unix::fs::symlink;
     use std::path::Path;
     use std::process::{Child, Command};
 
@@ -92,7 +93,8 @@ mod tests {
     /// A program that has this name while it runs.
     fn start(folder: &Path, name: &str, seconds: &str) -> Child {
         let program = folder.join(name);
-        fs::copy(find("sleep").expect("sleep"), &program).expect("a program");
+        // A copy is busy while another test starts a process.
+        symlink(find("sleep").expect("sleep"), &program).expect("a program");
         let child = Command::new(program).arg(seconds).spawn();
         child.expect("a process")
     }

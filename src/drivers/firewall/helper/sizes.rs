@@ -158,7 +158,7 @@ impl Entry<'_> {
     }
 }
 
-/// The target that gives a verdict, `XT_STANDARD_TARGET`, has no name; that is `-NF_ACCEPT - 1`.
+/// `NF_ACCEPT` as a verdict (`-NF_ACCEPT - 1`) of the standard target, whose name is empty.
 const ACCEPT: i32 = -2;
 
 /// The entries of a table; nothing where these are none.

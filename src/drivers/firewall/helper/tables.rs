@@ -614,8 +614,8 @@ fn chain(name: &str) -> Result<ChainName, Fault> {
     ChainName::parse(name).ok_or_else(|| Fault::new(libc::EINVAL, "invalid name of a chain"))
 }
 
-/// The bytes that iptables-restore has for a word: 1.4.21 writes more of one in quotes behind
-/// them.
+/// The size of iptables-restore's buffer for a word: 1.4.21 writes a longer one in quotes beyond
+/// its end.
 const WORD: usize = 1024;
 
 /// The line of iptables-restore(8) for a change.

@@ -18,6 +18,7 @@ use crate::netlink::{attributes, push};
 use crate::resource::{Attribute, Mac, Name, Resource, State};
 
 const HEADER: usize = 16;
+/// `IFLA_XDP_ATTACHED`
 const XDP_ATTACHED: u16 = 2;
 /// `IFLA_VXLAN_PORT`
 const VXLAN_PORT: u16 = 15;
