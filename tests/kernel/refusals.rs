@@ -252,7 +252,7 @@ fn a_value_that_names_nothing_is_reported_as_that() {
     };
     let error = failed.field("NETGUARD_ERROR");
     assert!(
-        error.starts_with("writing bbbr failed: the kernel knows nothing"),
+        error.starts_with("writing bbbr failed: the kernel has nothing"),
         "{error}"
     );
     assert!(error.contains("correct the value"), "{error}");

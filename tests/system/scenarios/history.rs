@@ -204,7 +204,7 @@ fn journalctl_explains_each_kind() {
         "net.ipv4.ip_forward was changed, although /etc/netguard/netguard.toml:6 requires",
         "Subject: Network restart completed; all values checked",
         "netguard history --episode 1",
-        "Subject: netguard stopped; sysctls are no longer protected",
+        "Subject: netguard stopped; the network state is no longer guarded",
     ] {
         assert!(explained.contains(said), "{said}: {explained}");
     }
