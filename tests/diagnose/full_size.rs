@@ -326,8 +326,8 @@ fn packets_of_full_size_that_the_pod_cannot_send_are_shown_as_such() {
     assert_eq!(
         probe(&found)["text"],
         "3 of 3 echo requests were answered, and none of 3 echo requests of 1500 bytes; the \
-         request was not seen; the reply was not seen; the pod could not send: a rule in the pod \
-         drops it (OUTPUT)"
+         request was not seen; the reply was not seen; the pod could not send: operation not \
+         permitted: a rule of the pod (OUTPUT or POSTROUTING), BPF or a full conntrack table drops it"
     );
 }
 

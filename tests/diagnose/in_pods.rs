@@ -145,7 +145,7 @@ fn what_the_pod_may_not_send_is_its_own_rule() {
         assert_eq!((code, &first["text"]), (1, &expected.into()), "{found:#}");
         let is_refused = found
             .to_string()
-            .contains("a rule in the pod drops it (OUTPUT)");
+            .contains("a rule of the pod (OUTPUT or POSTROUTING)");
         assert!(is_refused || protocol == ["--port", "tcp/7"], "{found:#}");
     }
 }
