@@ -610,11 +610,19 @@ impl Tracked {
         (!is_reported, wait)
     }
 
-    /// As [`fail`](Self::fail), where it is not reported yet.
-    pub fn fail_quietly(&mut self, failure: &Failure, longest: Duration) -> Duration {
+    /// As [`fail`](Self::fail), where it is not reported yet; the first try waits `first`.
+    pub fn fail_quietly(
+        &mut self,
+        failure: &Failure,
+        first: Option<Duration>,
+        longest: Duration,
+    ) -> Duration {
+        let is_first = self.failed.is_none();
         let (is_new, wait) = self.fail(failure, None, longest);
+        let wait = first.filter(|_| is_first).unwrap_or(wait);
         if let Some(failed) = &mut self.failed {
             failed.is_reported = !is_new;
+            failed.wait = wait;
         }
         wait
     }

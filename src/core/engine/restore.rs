@@ -23,6 +23,10 @@ const ESRCH: Errno = Errno(3);
 /// How long until what its owner is at work on is read again: the end may go unreported.
 const CHANGE_TAKES: Duration = Duration::from_secs(10);
 
+/// How long what changes while it is read is left alone at first: programs make one change
+/// after another.
+const CHANGES_TAKE: Duration = Duration::from_millis(25);
+
 /// How long an owner may be at work before it is reported that nothing can be read meanwhile:
 /// the wait before the next try, which doubles.
 const OWNER_TAKES: Duration = Duration::from_secs(5);
@@ -40,11 +44,11 @@ impl Engine {
             ReadOutcome::Refused(fault)
                 if self.is_unanswered(id, fault.errno) || self.is_followed(id) =>
             {
-                self.unknown(id, &Failure::Unreadable(fault), now);
+                self.unknown(id, &Failure::Unreadable(fault), None, now);
             }
             ReadOutcome::Refused(fault) if self.is_busy(id, fault.errno) => {
                 let cause = self.values.get(id).and_then(|it| it.cause.clone());
-                self.unknown(id, &Failure::Unreadable(fault), now);
+                self.unknown(id, &Failure::Unreadable(fault), Some(CHANGES_TAKE), now);
                 // It is read again soon, and for the same reason.
                 self.values.change(id, |it| it.cause = cause);
             }

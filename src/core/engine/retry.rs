@@ -2,6 +2,8 @@
 //!
 //! None is given up. Each has a moment at which it is tried again.
 
+use std::time::Duration;
+
 use super::Engine;
 use super::Timer;
 use super::resource::{Cause, Phase};
@@ -64,14 +66,20 @@ impl Engine {
         self.retry_at(id, now + wait);
     }
 
-    /// How it stands cannot be found out. What is known of a drift stays known, also of
+    /// How it stands cannot be found out; it is tried again after `first`. What is known of a drift stays known, also of
     /// one that is being restored.
-    pub(super) fn unknown(&mut self, id: ValueId, failure: &Failure, now: Monotonic) {
+    pub(super) fn unknown(
+        &mut self,
+        id: ValueId,
+        failure: &Failure,
+        first: Option<Duration>,
+        now: Monotonic,
+    ) {
         let sweep = self.selection.settings.guard.sweep;
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
-        let wait = tracked.fail_quietly(failure, sweep);
+        let wait = tracked.fail_quietly(failure, first, sweep);
         if !matches!(tracked.state(), Phase::Restoring(_)) {
             self.settled(id, Phase::Unknown, now);
         }
@@ -85,7 +93,7 @@ impl Engine {
             return;
         };
         if matches!(tracked.state(), Phase::Unread | Phase::Matching) {
-            tracked.fail_quietly(&Failure::Unreadable(fault), sweep);
+            tracked.fail_quietly(&Failure::Unreadable(fault), None, sweep);
             self.values.set_state(id, Phase::Unknown);
             self.status_changed = true;
         }
