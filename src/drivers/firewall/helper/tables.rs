@@ -265,9 +265,9 @@ impl Tool {
         })?;
         match self.check(&ran) {
             Ok(()) => Ok(ran.pid),
-            // Each rule was tried before: another program was faster.
+            // Each rule was tried before: another program was faster. It is read again at once.
             Err(fault) if OVERTAKEN.iter().any(|it| fault.text.contains(it)) => {
-                Err(Fault::new(libc::EBUSY, fault.text))
+                Err(Fault::new(libc::EEXIST, fault.text))
             }
             Err(fault) => Err(fault),
         }
