@@ -730,7 +730,7 @@ pub(super) fn is_drop(rule: &str) -> bool {
     words_of_line(rule).is_some_and(|words| DROPS.contains(&split(&words).1.name))
 }
 
-/// What a rule does that drops what it matches: its sender is told, or not.
+/// What a rule that drops packets does: `reject` where the sender gets an error, else `drop`.
 pub(super) fn dropping(rule: &str) -> &'static str {
     let words = words_of_line(rule).unwrap_or_default();
     let mut words = words.iter().map(String::as_str);

@@ -66,8 +66,8 @@ impl Engine {
         self.retry_at(id, now + wait);
     }
 
-    /// How it stands cannot be found out; it is tried again after `first`. What is known of a drift stays known, also of
-    /// one that is being restored.
+    /// How it stands cannot be found out; it is tried again after `first`. What is known of a
+    /// drift stays known, also of one that is being restored.
     pub(super) fn unknown(
         &mut self,
         id: ValueId,

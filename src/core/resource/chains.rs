@@ -198,10 +198,6 @@ impl Chains {
         all
     }
 
-    fn is_guarded(&self, chain: &str, rule: &str) -> bool {
-        is_among(&self.guarded, chain, rule)
-    }
-
     /// What is known of the preserved chains: their rules, those that lead to them with what
     /// is beside them, and some of the chains that the kernel calls.
     pub fn state(&self, of: &FirewallChains) -> State {
@@ -219,12 +215,17 @@ impl Chains {
                     continue;
                 }
                 rules.push(format!("{backend}/{chain}"));
-                rules.extend(kept.iter().map(|rule| match self.is_guarded(chain, rule) {
-                    true => format!("+{rule}"),
-                    false => format!("/{rule}"),
-                }));
+                rules.extend(
+                    kept.iter()
+                        .map(|rule| match is_among(&self.guarded, chain, rule) {
+                            true => format!("+{rule}"),
+                            false => format!("/{rule}"),
+                        }),
+                );
                 if is_own {
-                    let is_filled = kept.iter().any(|rule| !self.is_guarded(chain, rule));
+                    let is_filled = kept
+                        .iter()
+                        .any(|rule| !is_among(&self.guarded, chain, rule));
                     chains.extend(is_filled.then(|| format!("{backend}/{chain}")));
                 } else {
                     let own = kept.iter().filter(|rule| of.is_jump(rule));
@@ -292,10 +293,7 @@ impl Chains {
             let found = self.tables.get(backend).unwrap_or(&none);
             let (own, others) = parts(of, good, &guarded);
             let rules_in = |chain: &str| found.get(chain).map_or(&[][..], |it: &Rules| &it[..]);
-            let is_empty = |(chain, _): &&(&str, &Rules)| {
-                let mut rules = rules_in(chain).iter();
-                rules.all(|rule| is_among(&guarded, chain, rule))
-            };
+            let is_empty = |(chain, _): &&(&str, &Rules)| !counts(&guarded, chain, rules_in(chain));
             let is_left =
                 |(chain, rule): &(&str, &str)| rules_in(chain).iter().any(|it| **it == **rule);
             let emptied = own.iter().filter(is_empty).count();
@@ -338,10 +336,9 @@ impl Chains {
             let mut jumps = others.iter().filter(|(_, rule)| of.is_jump(rule));
             jumps.all(|(chain, rule)| rules_in(chain).iter().any(|it| **it == **rule))
                 && (own.is_empty()
-                    || own.iter().any(|(chain, _)| {
-                        let mut rules = rules_in(chain).iter();
-                        rules.any(|rule| !is_among(&guarded, chain, rule))
-                    }))
+                    || own
+                        .iter()
+                        .any(|(chain, _)| counts(&guarded, chain, rules_in(chain))))
         };
         good.tables.iter().all(is_made)
     }
@@ -404,6 +401,11 @@ fn is_among(guarded: &Guarded, chain: &str, rule: &str) -> bool {
     guarded.get(chain).is_some_and(|rules| rules.contains(rule))
 }
 
+/// Whether a chain has rules that are not guarded for their own sake.
+fn counts(guarded: &Guarded, chain: &str, rules: &[Box<str>]) -> bool {
+    rules.iter().any(|rule| !is_among(guarded, chain, rule))
+}
+
 /// The preserved chains that have rules, and the rules of others, by chain: those that are
 /// guarded do not count.
 type Parts<'a> = (Vec<(&'a str, &'a Rules)>, Vec<(&'a str, &'a str)>);
@@ -432,15 +434,15 @@ fn missing_in(
     guarded: &Guarded,
 ) -> Vec<ChainChange> {
     let mut changes = Vec::new();
-    let counts = |chain: &str, rules: &Rules| {
-        let mut rules = rules.iter();
-        rules.any(|rule| !is_among(guarded, chain, rule))
+    let is_empty = |chain: &str| {
+        found
+            .get(chain)
+            .is_none_or(|it| !counts(guarded, chain, it))
     };
-    let is_empty = |chain: &str| found.get(chain).is_none_or(|it| !counts(chain, it));
     let own = good.iter().filter(|(chain, _)| of.has(chain));
     let filled: BTreeSet<&str> = own
         .clone()
-        .filter(|(chain, rules)| counts(chain, rules) && is_empty(chain))
+        .filter(|(chain, rules)| counts(guarded, chain, rules) && is_empty(chain))
         .map(|(chain, _)| &**chain)
         .collect();
     let is_led_to: BTreeSet<Box<str>> = match filled.is_empty() {
