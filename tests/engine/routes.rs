@@ -645,6 +645,32 @@ fn during_a_network_restart_it_matters_who_removes_it() {
     }
 }
 
+/// Link events alone show that the network restarts, not whose work it is: a process that
+/// nothing is known of may be anyone.
+#[test]
+fn where_no_job_is_known_only_a_program_of_the_network_is_overridden() {
+    for (writer, to, restores) in [
+        (Some("NetworkManager.service"), None, true),
+        (Some("kubelet.service"), None, false),
+        (None, None, false),
+        (None, Some("mtu 1300 dev cali0"), false),
+    ] {
+        let mut node = node_with_a_pod();
+        for _ in 0..5 {
+            let name = "cali3".to_owned();
+            node.event(Event::LinkChanged { name });
+        }
+        assert!(node.engine.is_restarting());
+        node.writer = writer;
+        node.changed(ROUTE, to);
+        assert_eq!(
+            node.restored().len(),
+            usize::from(restores),
+            "{writer:?} {to:?}"
+        );
+    }
+}
+
 /// A container's program uses a new socket for each request: whose it was may not be
 /// certain, but that it is no part of the restart is.
 #[test]

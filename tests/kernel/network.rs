@@ -487,8 +487,7 @@ fn what_pods_have_is_back_after_their_links_were_down() {
     guard.wait_until_idle();
     bounce(&["cali1", "cali2", "cali3"]);
     (1..=3).for_each(|it| wait_for_pod(it, "after its link was down"));
-    // Links that go down and up are an episode. In it what a process has removed that
-    // is not known is restored.
+    // Links that go down and up are an episode.
     wait_for_end_of_episode(&mut guard);
 
     // Whoever removes something is right.
@@ -522,6 +521,25 @@ fn what_pods_have_is_back_after_their_links_were_down() {
     look_again(&mut guard, &root, 4);
     assert_eq!(pod(1), "");
     assert_eq!(pod(3), "");
+}
+
+/// By a program that has ended before it could be examined, as `ip` may have.
+#[test]
+fn what_a_program_removes_while_other_links_change_stays_removed() {
+    enter();
+    (1..=3).for_each(add_pod);
+    // Without the process connector nothing is known of a program that has ended.
+    let mut guard = Guard::start(PODS);
+    guard.wait_until_idle();
+    for _ in 0..3 {
+        bounce(&["cali3"]);
+    }
+    guard.wait_until_idle();
+    shell("ip route del 192.168.4.1; ip route replace 192.168.4.2 dev cali2 mtu 1300");
+    wait_for_end_of_episode(&mut guard);
+    assert!(!shown("ip route").contains("192.168.4.1 "));
+    assert!(pod(2).contains("mtu 1300"), "{}", pod(2));
+    wait_for_pod(3, "the kernel took");
 }
 
 #[test]

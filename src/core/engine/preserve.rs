@@ -329,16 +329,24 @@ impl Engine {
     /// Whether a change is one of the network restart in progress.
     fn is_of_restart(&self, writer: &Attribution) -> bool {
         self.episode.as_ref().is_some_and(|episode| {
+            // Where jobs are not reported, each unit that is watched may run one.
+            let is_reported = self.health.is_up(Source::Systemd);
+            let guard = &self.selection.settings.guard;
             let is_part = |process: &Process| {
-                let unit = process.unit.as_ref();
-                unit.is_some_and(|unit| episode.units.contains(unit))
+                process.unit.as_ref().is_some_and(|unit| {
+                    episode.units.contains(unit) || !is_reported && guard.watches_unit(unit)
+                })
             };
             match writer {
                 Attribution::Known(process) => is_part(process),
                 Attribution::Unknown(unknown) => {
                     let candidates = unknown.candidates();
-                    // Where there are none, no other program is known to have a reason.
-                    candidates.is_empty() || candidates.iter().any(is_part)
+                    // Where there are none, no program but that of a job is known to have a
+                    // reason; where no job is known either, it may be anyone's.
+                    match candidates.is_empty() {
+                        true => !episode.units.is_empty(),
+                        false => candidates.iter().any(is_part),
+                    }
                 }
             }
         })
