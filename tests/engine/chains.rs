@@ -85,6 +85,41 @@ fn what_the_owner_of_chains_does_is_preserved_and_a_flush_is_not() {
     assert_eq!(node.writes.len(), 3);
 }
 
+/// `iptables -F PREROUTING; iptables -F OUTPUT`, and the table is read in between, as its owner
+/// writes: the same as if it is read after both.
+#[test]
+fn a_flush_in_steps_is_a_flush() {
+    let changed = [
+        "PREROUTING -j KUBE-SERVICES",
+        "OUTPUT -j KUBE-SERVICES",
+        "KUBE-SERVICES -d 10.96.0.1/32 -j KUBE-SVC-2",
+        "KUBE-SVC-2 -j ACCEPT",
+    ];
+    for (pause, others, is_restored) in [
+        (0, &[][..], true),
+        (0, &["PREROUTING -j DROP"][..], true),
+        // Its owner has made what leads there again, before it removes the other.
+        (0, &["PREROUTING -i a -j KUBE-SERVICES"], false),
+        (6, &[], false),
+    ] {
+        let mut node = node_with_chains(None);
+        node.chains_changed(&SERVICES[1..]);
+        node.chains_changed(&[others, &changed[1..]].concat());
+        node.pass(Duration::from_secs(pause));
+        let left = [others, &changed[2..]].concat();
+        node.chains_changed(&left);
+        let expected = match is_restored {
+            true => chains(&[&changed[..1], others, &changed[1..]].concat()),
+            false => chains(&left),
+        };
+        assert_eq!(
+            node.kernel[&resource(CHAINS)].clone().without_rules(),
+            expected.without_rules(),
+            "{pause} {others:?}"
+        );
+    }
+}
+
 #[test]
 fn an_owner_may_flush_its_chains_and_nobody_else() {
     let by = |comm: &str, parent: &str| {

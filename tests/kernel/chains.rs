@@ -187,6 +187,29 @@ fn legacy_chains_come_back_after_a_flush() {
     chains_come_back_after_a_flush(true);
 }
 
+/// One chain after another, and the guard reads the table after each.
+fn a_flush_in_steps_is_undone(is_legacy: bool) {
+    alone(is_legacy);
+    restore(PORTMAP);
+    let mut guard = started(CNI);
+    let before = saved("nat");
+    for chain in ["PREROUTING", "OUTPUT", "POSTROUTING"] {
+        iptables(&format!("-t nat -F {chain}"));
+        wait_until_read(&mut guard);
+    }
+    wait_for("nat", &without_others(&before));
+}
+
+#[test]
+fn a_flush_of_nf_tables_in_steps_is_undone() {
+    a_flush_in_steps_is_undone(false);
+}
+
+#[test]
+fn a_flush_of_legacy_tables_in_steps_is_undone() {
+    a_flush_in_steps_is_undone(true);
+}
+
 /// Rules that are guarded for their own sake come back first, and do not hide that the chains
 /// were flushed with them.
 fn guarded_rules_hide_no_flush(is_legacy: bool) {

@@ -21,6 +21,10 @@ use crate::resource::{Desired, Resource, State};
 /// How long the writer of a preserved kernel parameter is waited for.
 const DETECTION: Duration = Duration::from_millis(20);
 
+/// How long what a resource was emptied of may be the beginning of a flush: several commands,
+/// each of which may wait for the lock of iptables.
+const STEPS: Duration = Duration::from_secs(5);
+
 /// The questions of this module: those about records count from 0.
 const OWN: u64 = 1 << 63;
 
@@ -85,6 +89,32 @@ impl GoodStates {
     pub fn forget_recalled(&mut self) {
         self.changed |= !self.recalled.is_empty();
         self.recalled = HashMap::new();
+    }
+}
+
+impl Tracked {
+    /// A flush may be made in steps, and be read in the middle of it: the first ones are
+    /// accepted as an owner's changes. With the last, what was lost since the first is lost.
+    fn note_steps(&mut self, found: &State, now: Monotonic) {
+        let Some(good) = self.good.as_ref().filter(|_| !self.is_lost) else {
+            return;
+        };
+        let rules = self.key.rules();
+        let known = self.emptied.take_if(|it| now.since(it.0) <= STEPS);
+        let before = known.as_ref().map(|it| rules.before(good, &it.1));
+        let Some(emptied) = rules.emptied(before.as_ref().unwrap_or(good), found) else {
+            self.emptied = known;
+            return;
+        };
+        if let Some(before) = before.filter(|it| rules.is_flushed(it, found, false)) {
+            self.good = Some(before);
+            return;
+        }
+        let is_more = known.as_ref().is_none_or(|it| it.1 != emptied);
+        self.emptied = match is_more {
+            true => Some(Box::new((now, emptied))),
+            false => known,
+        };
     }
 }
 
@@ -238,6 +268,7 @@ impl Engine {
         now: Monotonic,
     ) -> Option<Invariant> {
         self.good_states.add(id);
+        self.values.get_mut(id)?.note_steps(found, now);
         let tracked = self.values.get(id)?;
         let is_known = *tracked.state() == Phase::Matching && tracked.good.as_ref() == Some(found);
         self.good_states.changed |= !is_known;
@@ -389,7 +420,7 @@ impl Engine {
         self.good_states.remove(id);
         if let Some(tracked) = self.values.get_mut(id) {
             (tracked.good, tracked.good_at) = (None, None);
-            tracked.is_lost = false;
+            (tracked.is_lost, tracked.emptied) = (false, None);
         }
     }
 

@@ -5,7 +5,8 @@
 //! `nft flush ruleset`, a reload of firewalld and a file of rules for the whole table remove
 //! all that leads to them at once, and that is how it is known, whoever it was and whether the
 //! network restarts or not ([`Chains::are_flushed`]). It is restored, unless its process is
-//! one of the owner's.
+//! one of the owner's. So is one that empties a chain at a time: each that the kernel calls and
+//! that has lost all its rules is remembered for a while.
 //!
 //! An owner that lives on goes first, for a time. Once it has made its chains again, they are
 //! as it says.
@@ -16,7 +17,7 @@ use super::firewall::{COMMITS, meaning};
 use super::owners::{grace_of_chains, owners_of_chain};
 use super::{Kind, Meaning, NO_SET, Need};
 use crate::model::{Errno, Family};
-use crate::resource::{Chains, FirewallChains, State};
+use crate::resource::{Attribute, Chains, FirewallChains, State};
 
 impl FirewallChains {
     /// How long their owner goes first, where they are known to have one.
@@ -48,6 +49,19 @@ impl Kind for FirewallChains {
             true => !found.are_made_again(self, &good),
             false => found.are_flushed(self, &good),
         }
+    }
+
+    fn emptied(&self, good: &State, found: &State) -> Option<State> {
+        if good.attribute(Attribute::Jumps) == found.attribute(Attribute::Jumps) {
+            return None;
+        }
+        let emptied = Chains::of(found).emptied(self, &Chains::of(good));
+        (!emptied.is_empty()).then(|| emptied.state(self))
+    }
+
+    fn before(&self, good: &State, emptied: &State) -> State {
+        let before = Chains::of(good).before(self, Chains::of(emptied));
+        before.state(self)
     }
 
     fn owners(&self) -> &[&str] {

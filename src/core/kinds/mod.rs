@@ -158,6 +158,17 @@ pub trait Kind {
         false
     }
 
+    /// What of `good` goes in `found` as the first step of a flush may take it: one that is made
+    /// by several commands may be read after each.
+    fn emptied(&self, _good: &State, _found: &State) -> Option<State> {
+        None
+    }
+
+    /// What is `good` as it was before it was [`emptied`](Self::emptied) of this.
+    fn before(&self, good: &State, _emptied: &State) -> State {
+        good.clone()
+    }
+
     /// The programs whose it is: one of them may flush it.
     fn owners(&self) -> &[&str] {
         &[]

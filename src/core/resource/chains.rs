@@ -324,6 +324,51 @@ impl Chains {
         good.tables.iter().any(is_flushed)
     }
 
+    /// Those of the chains that the kernel calls of which no rule is left here, though some
+    /// led to preserved chains when they were `good`.
+    pub fn emptied(&self, of: &FirewallChains, good: &Chains) -> Chains {
+        let guarded = self.guarded_with(good);
+        let mut emptied = Chains {
+            guarded: good.guarded.clone(),
+            ..Chains::default()
+        };
+        for (backend, good) in &good.tables {
+            let found = self.tables.get(backend);
+            for (chain, rules) in good.iter().filter(|(chain, _)| of.is_built_in(chain)) {
+                let left = found.and_then(|it| it.get(chain)).map_or(&[][..], |it| it);
+                let own = rules.iter().filter(|it| !is_among(&guarded, chain, it));
+                if own.clone().any(|it| of.is_jump(it)) && !own.clone().any(|it| left.contains(it))
+                {
+                    let table = emptied.tables.entry(*backend).or_default();
+                    table.insert(chain.clone(), rules.clone());
+                }
+            }
+        }
+        emptied
+    }
+
+    /// Whether there is nothing of any table.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// What they were before these were [`emptied`](Self::emptied), but for those from which
+    /// rules lead to preserved chains again.
+    #[must_use]
+    pub fn before(mut self, of: &FirewallChains, emptied: Chains) -> Chains {
+        for (backend, chains) in emptied.tables {
+            let table = self.tables.entry(backend).or_default();
+            for (chain, rules) in chains {
+                let found = table.entry(chain).or_default();
+                if !found.iter().any(|it| of.is_jump(it)) {
+                    *found = rules;
+                }
+            }
+        }
+        self.guarded.extend(emptied.guarded);
+        self
+    }
+
     /// Whether their owner has made them again since they were flushed: all rules lead to
     /// them that did, and some of them have rules.
     pub fn are_made_again(&self, of: &FirewallChains, good: &Chains) -> bool {
