@@ -113,7 +113,7 @@ fn try_sets(loaded: &Loaded, root: &Path) -> Vec<Diagnostic> {
             Verdict::Valid | Verdict::Contradicts(_) | Verdict::NotMade(_) => return None,
             Verdict::Invalid(why) => (
                 Severity::Error,
-                format!("ipset refuses or changes the set {name}: {why}"),
+                format!("ipset refuses the set {name}: {why}"),
             ),
             Verdict::Unknown(why) => (
                 Severity::Note,

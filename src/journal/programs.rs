@@ -124,8 +124,7 @@ pub fn without_effect(resource: &Resource, reads: &State) -> Option<String> {
              the table in between"
         )),
         Resource::Set(_) => Some(format!(
-            "ipset succeeded, and the set is {reads}: ipset may list a member in another way \
-             (`netguard validate` shows that), or another program may have changed the set in \
+            "ipset succeeded, and the set is {reads}: another program may have changed it in \
              between"
         )),
         Resource::Nftables(_) => Some(format!(

@@ -3,7 +3,7 @@
 //! What it is asked for in one turn of the loop is one request to the helper, waited for on
 //! a thread.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -38,8 +38,8 @@ pub struct Sets {
     watched: Watched<SetName>,
     /// The names of sets that are preserved.
     groups: Vec<Arc<Group>>,
-    /// The sets that may be made another type.
-    named: HashSet<SetName>,
+    /// The sets that may be made another type, and what each must be.
+    named: HashMap<SetName, Arc<State>>,
     /// Whether the names of all sets are being read.
     listing: bool,
     /// The program that has ended since all were read because of one: when that was
@@ -53,7 +53,8 @@ pub struct Sets {
 /// What is to be done.
 #[derive(Debug)]
 enum Job {
-    Read(Vec<(ValueId, SetName)>),
+    /// Each with what it must be, where it is named.
+    Read(Vec<(ValueId, SetName, Option<Arc<State>>)>),
     /// Find those of these groups, except these.
     Find(Vec<Arc<Group>>, HashSet<SetName>),
     /// With whether it may be made another type.
@@ -69,7 +70,10 @@ impl Sets {
         self.groups = settings.groups(ResourceKind::Set);
         let guarded = settings.invariants.iter().filter(|it| !it.is_off());
         let named = guarded.filter_map(|it| match &it.selector {
-            Selector::Resource(Resource::Set(name)) => Some(name.clone()),
+            Selector::Resource(Resource::Set(name)) => {
+                let target = it.target(&State::Absent).unwrap_or(State::Absent);
+                Some((name.clone(), Arc::new(target)))
+            }
             _ => None,
         });
         self.named = named.collect();
@@ -162,7 +166,13 @@ impl Sets {
     }
 
     fn begin(&mut self) {
-        let sets = self.watched.begin(|_| false);
+        let sets = self.watched.begin(|_| false).into_iter();
+        let sets: Vec<_> = sets
+            .map(|(id, name)| {
+                let target = self.named.get(&name).cloned();
+                (id, name, target)
+            })
+            .collect();
         if !sets.is_empty() {
             self.ask(Job::Read(sets));
         }
@@ -190,7 +200,7 @@ impl Driver for Sets {
 
     fn write(&mut self, id: ValueId, state: &State, _news: &mut Vec<Event>) {
         if let Some(name) = self.watched.write(id) {
-            let is_named = self.named.contains(&name);
+            let is_named = self.named.contains_key(&name);
             self.ask(Job::Write(id, name, state.clone(), is_named));
         }
     }
@@ -208,53 +218,117 @@ impl Driver for Sets {
     }
 }
 
+/// How ipset lists each member that it lists in another way than it is written.
+type Forms = HashMap<String, String>;
+
 /// Has ipset try a set out. No module is loaded for that.
 pub fn try_out(set: &SetName, target: &State) -> Verdict {
-    let ask = SetAsk::TryOut(set.to_string(), changes(&State::Absent, target));
     let mut helper = Helper::new("ipset", Box::new(|_| ()), Box::new(|_| ()));
-    let saved = match helper.ask(&Call::Sets(ask)) {
-        Ok(SetReply::Saved(mut saved)) => saved.pop().unwrap_or(Ok(None)),
-        Ok(_) => Err(Fault::unexpected()),
-        Err(fault) => Err(fault),
-    };
-    let listed = saved.and_then(|text| match text {
-        Some(text) => listed(set, &text),
-        None => Err(Fault::unexpected()),
-    });
-    match listed {
-        Ok(listed) => match otherwise(target, &listed) {
-            Some(why) => Verdict::Invalid(why),
-            None => Verdict::Valid,
-        },
+    match tried(&mut helper, set, changes(&State::Absent, target)) {
+        Ok(_) => Verdict::Valid,
         Err(fault) if fault.errno == libc::EINVAL => Verdict::Invalid(fault.text),
         Err(fault) => Verdict::Unknown(fault.text),
     }
 }
 
-/// The first member that is listed in another way.
-fn otherwise(target: &State, listed: &State) -> Option<String> {
-    let members = |state: &State| -> Vec<String> {
-        let members = state.attribute(Attribute::Members);
-        members.fields().map(str::to_owned).collect()
-    };
-    let (given, listed) = (members(target), members(listed));
-    let beside = |all: &[String], other: &[String]| -> Vec<String> {
-        all.iter()
-            .filter(|it| !other.contains(it))
-            .cloned()
-            .collect()
-    };
-    let (missing, other) = (beside(&given, &listed), beside(&listed, &given));
-    match (&missing[..], &other[..]) {
-        ([], _) => None,
-        ([one], [as_this]) => Some(format!("`{one}` is listed as `{as_this}`: write that")),
-        ([first, ..], _) => Some(format!("`{first}` is listed in another way")),
+/// What `ipset save` prints of a set made like this, in an empty network namespace.
+fn tried(helper: &mut Helper, set: &SetName, changes: Vec<SetChange>) -> Result<String, Fault> {
+    let ask = SetAsk::TryOut(set.to_string(), changes);
+    match helper.ask(&Call::Sets(ask))? {
+        SetReply::Saved(mut saved) => match saved.pop() {
+            Some(Ok(Some(text))) => Ok(text),
+            Some(Err(fault)) => Err(fault),
+            _ => Err(Fault::unexpected()),
+        },
+        _ => Err(Fault::unexpected()),
     }
+}
+
+/// Has ipset list each member, which its comment shows.
+fn forms(helper: &mut Helper, set: &SetName, target: &State) -> Result<Forms, Fault> {
+    let kind = SetType::parse(target.attribute(Attribute::Type).as_str());
+    let kind = kind.ok_or_else(Fault::unexpected)?;
+    let members = target.attribute(Attribute::Members);
+    let mut left: Vec<&str> = members.fields().collect();
+    let mut forms = Forms::new();
+    // Of several spellings of one member the last one's comment is listed.
+    while !left.is_empty() {
+        let rest = with_members(target, &left);
+        let text = tried(helper, set, commented(changes(&State::Absent, &rest)))?;
+        let lines = text.lines().filter_map(|it| it.strip_prefix("add "));
+        let listed = lines.filter_map(|it| Member::of(&kind, it.split(' ').skip(1)));
+        let listed =
+            listed.filter_map(|it| Some((it.comment?.trim_matches('"').parse().ok()?, it.text)));
+        let listed: HashMap<usize, String> = listed.collect();
+        let before = left.len();
+        let mut number = 0..;
+        left.retain(|written| {
+            let form = number.next().and_then(|it| listed.get(&it));
+            if let Some(form) = form.filter(|it| it != written) {
+                forms.insert((*written).to_owned(), form.clone());
+            }
+            form.is_none()
+        });
+        if left.len() == before {
+            return Err(Fault::unexpected());
+        }
+    }
+    Ok(forms)
+}
+
+/// These changes, with the number of each member as its comment.
+fn commented(mut changes: Vec<SetChange>) -> Vec<SetChange> {
+    let mut number = 0..;
+    for change in &mut changes {
+        match change {
+            SetChange::Destroy => {}
+            SetChange::Create(_, options) if options.iter().any(|it| it == COMMENT) => {}
+            SetChange::Create(_, options) => options.push(COMMENT.to_owned()),
+            SetChange::Add(_, options) => {
+                let number = number.next().unwrap_or(0);
+                options.extend([COMMENT.to_owned(), number.to_string()]);
+            }
+        }
+    }
+    changes
+}
+
+/// A set as it was listed, with its members as they are written in `target`.
+fn as_written(found: State, target: &State, forms: &Forms) -> State {
+    let (listed, written) = (
+        found.attribute(Attribute::Members),
+        target.attribute(Attribute::Members),
+    );
+    let written: HashSet<&str> = written.fields().collect();
+    let mut members: BTreeSet<&str> = listed.fields().collect();
+    let there: Vec<_> = forms
+        .iter()
+        .filter(|(_, form)| members.contains(&form[..]))
+        .collect();
+    for (written_as, form) in &there {
+        members.insert(written_as);
+        if !written.contains(&form[..]) {
+            members.remove(&form[..]);
+        }
+    }
+    let members: Vec<&str> = members.into_iter().collect();
+    with_members(&found, &members)
+}
+
+fn with_members(set: &State, members: &[&str]) -> State {
+    let kept = |name: Attribute| Some((name, set.get(name)?.clone()));
+    let kept = [Attribute::Type, Attribute::Family, Attribute::Options].map(kept);
+    let members = (Attribute::Members, Value::new(&members.join(" ")));
+    State::with(kept.into_iter().flatten().chain([members]).collect())
 }
 
 fn start() -> Worker<Job, Done> {
     Worker::start("ipset", ResourceKind::Set, |jobs, reports, helper| {
-        let mut work = Work { reports, helper };
+        let mut work = Work {
+            reports,
+            helper,
+            forms: HashMap::new(),
+        };
         work.run(jobs);
     })
 }
@@ -262,6 +336,8 @@ fn start() -> Worker<Job, Done> {
 struct Work {
     reports: Reports<Done>,
     helper: Helper,
+    /// How the members of named sets are listed, and what these must be.
+    forms: HashMap<SetName, (Arc<State>, Forms)>,
 }
 
 impl Work {
@@ -270,11 +346,12 @@ impl Work {
             let is_list = matches!(job, Job::Find(..));
             let events = match job {
                 Job::Read(sets) => {
-                    let (ids, sets): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
-                    let read = self.read(&sets).into_iter().zip(ids);
-                    let event = |(read, id): (Result<State, Fault>, _)| Event::Read {
-                        id,
-                        outcome: self.helper.outcome(read),
+                    let names: Vec<_> = sets.iter().map(|(_, name, _)| name.clone()).collect();
+                    let read = self.read(&names).into_iter().zip(sets);
+                    let event = |(read, (id, name, target)): (Result<State, Fault>, _)| {
+                        let read = read.map(|it| self.as_written(&name, target, it));
+                        let outcome = self.helper.outcome(read);
+                        Event::Read { id, outcome }
                     };
                     read.map(event).collect()
                 }
@@ -308,6 +385,32 @@ impl Work {
             None => Ok(State::Absent),
         };
         saved.into_iter().zip(sets).map(state).collect()
+    }
+
+    /// A set that was read, with its members as they are written.
+    fn as_written(&mut self, set: &SetName, target: Option<Arc<State>>, found: State) -> State {
+        let Some(target) = target.filter(|_| found.exists()) else {
+            return found;
+        };
+        let (listed, written) = (
+            found.attribute(Attribute::Members),
+            target.attribute(Attribute::Members),
+        );
+        let listed: HashSet<&str> = listed.fields().collect();
+        if written.fields().all(|it| listed.contains(it)) {
+            return found;
+        }
+        let known = self.forms.get(set).filter(|it| it.0 == target);
+        if known.is_none() {
+            match forms(&mut self.helper, set, &target) {
+                Ok(forms) => drop(self.forms.insert(set.clone(), (target.clone(), forms))),
+                Err(fault) => drop(self.helper.log(&fault)),
+            }
+        }
+        match self.forms.get(set).filter(|it| it.0 == target) {
+            Some((_, forms)) => as_written(found, &target, forms),
+            None => found,
+        }
     }
 
     /// The sets of these groups that are not known.
@@ -360,8 +463,45 @@ impl Work {
 /// What an option of a set may be changed in without making it another.
 const INTERNAL: [&str; 3] = ["hashsize", "bucketsize", "initval"];
 
+/// The option of a set whose members have comments, and of these.
+const COMMENT: &str = "comment";
+
 /// The option of a member that makes it an exception.
 const NOMATCH: &str = "nomatch";
+
+/// A member as `ipset save` printed it.
+struct Member<'a> {
+    text: String,
+    expires: bool,
+    /// The first word of its comment.
+    comment: Option<&'a str>,
+}
+
+impl<'a> Member<'a> {
+    /// The member in these words.
+    fn of(kind: &SetType, mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let member = words.next().filter(|it| is_plain(it))?;
+        let mut text = kind.member(member).unwrap_or_else(|| member.to_owned());
+        let (mut expires, mut comment) = (false, None);
+        while let Some(word) = words.next() {
+            match word {
+                NOMATCH => text = format!("{text},{NOMATCH}"),
+                "timeout" => expires = words.next() != Some("0"),
+                // It comes after these, and may have any words.
+                COMMENT => {
+                    comment = words.next();
+                    break;
+                }
+                _ => {}
+            }
+        }
+        Some(Member {
+            text,
+            expires,
+            comment,
+        })
+    }
+}
 
 /// A set as `ipset save` printed it, without what changes by itself: counters, and members
 /// that expire.
@@ -390,22 +530,9 @@ pub fn listed(name: &SetName, text: &str) -> Result<State, Fault> {
         if line.next() != Some("add") || line.next() != Some(name.as_str()) {
             return Err(not_understood());
         }
-        let Some(member) = line.next().filter(|it| is_plain(it)) else {
-            return Err(not_understood());
-        };
-        let mut member = kind.member(member).unwrap_or_else(|| member.to_owned());
-        let mut expires = false;
-        while let Some(word) = line.next() {
-            match word {
-                NOMATCH => member = format!("{member},{NOMATCH}"),
-                "timeout" => expires = line.next() != Some("0"),
-                // A comment comes after these, and may have any words.
-                "comment" => break,
-                _ => {}
-            }
-        }
-        if !expires {
-            members.insert(member);
+        let member = Member::of(&kind, line).ok_or_else(not_understood)?;
+        if !member.expires {
+            members.insert(member.text);
         }
         if members.len() > MOST {
             let text = format!("the set {name} has more than {MOST} members");

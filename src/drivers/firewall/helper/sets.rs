@@ -23,6 +23,12 @@ const NO_SUCH_SET: &str = "set with the given name does not exist";
 /// What `ipset` prints where a set does not exist that is to be a member of another.
 const NO_SUCH_MEMBER: &str = "Set to be added/deleted/tested as element does not exist";
 
+/// The name of a set that is being made.
+const NEW: &str = "netguard-new";
+
+/// What `ipset` prints where a set exists that another is to be renamed to.
+const IS_THERE: &str = "a set with the new name already exists";
+
 /// What `ipset` prints of a set that it must not remove.
 const IN_USE: &str = "in use by a kernel component";
 
@@ -37,9 +43,7 @@ pub fn answer(ask: &SetAsk) -> SetAnswer {
             SetReply::Saved(names.iter().map(read).collect())
         }
         SetAsk::Commit(set, changes) => {
-            let input = lines(&name(set)?, changes)?;
-            let done = run(&ipset, &["restore", "-exist"], &input)?.done(errno);
-            done.map_err(|fault| of(set, fault))?;
+            commit(&ipset, &name(set)?, changes).map_err(|fault| of(set, fault))?;
             SetReply::Done
         }
         SetAsk::TryOut(set, changes) => {
@@ -47,6 +51,37 @@ pub fn answer(ask: &SetAsk) -> SetAnswer {
             SetReply::Saved(vec![alone(|| try_out(&ipset, &set, changes))])
         }
     })
+}
+
+/// Makes these changes of a set. One that is made is filled under another name first: what
+/// uses it never finds it without all of its members.
+fn commit(ipset: &Path, set: &SetName, changes: &[SetChange]) -> Result<(), Fault> {
+    let restore = |input: &str| run(ipset, &["restore", "-exist"], input);
+    let is_made = changes.iter().any(|it| matches!(it, SetChange::Create(..)));
+    if !is_made {
+        return restore(&lines(set, changes)?)?.done(errno).map(drop);
+    }
+    let new = name(NEW)?;
+    let (removed, made): (Vec<_>, Vec<_>) = changes
+        .iter()
+        .cloned()
+        .partition(|it| *it == SetChange::Destroy);
+    let input = lines(&new, &made)? + &lines(set, &removed)? + &format!("rename {new} {set}\n");
+    // What a helper left that was killed.
+    let remove = || run(ipset, &["destroy", NEW], "").map(drop);
+    remove()?;
+    let ran = restore(&input)?;
+    match ran.code {
+        Some(0) => Ok(()),
+        _ => {
+            remove()?;
+            match ran.complaint.contains(IS_THERE) {
+                // Another program was faster: what it has made is read now.
+                true => Ok(()),
+                false => ran.done(errno).map(drop),
+            }
+        }
+    }
 }
 
 /// What `ipset save` prints of a set after these changes, where there is no other set but
