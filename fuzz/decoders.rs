@@ -250,8 +250,7 @@ fn iptables(input: &[u8]) {
     if let Some((kind, payload)) = input.split_first_chunk() {
         let _ = firewall::trace::codec::decode(u16::from_ne_bytes(*kind), payload);
     }
-    let _ = sizes::chain(input);
-    let _ = sizes::base_chain(input);
+    let _ = firewall::kernel_chains::chain(input);
     for family in [Family::Ipv4, Family::Ipv6] {
         let hooks = std::array::from_fn(|hook| input.get(hook).copied().map(usize::from));
         let bytes = input.to_vec();

@@ -19,6 +19,7 @@ mod ipset;
 mod iptables;
 mod journald;
 mod limits;
+mod listings;
 mod modules;
 mod namespace;
 mod network;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use nix::libc;
 
-use super::helper::sizes::{BaseChain, base_chains};
 use super::helper::{self, listed, programs, saved};
+use super::kernel_chains::{self, KernelChain};
 use super::kernel_rules;
 use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
@@ -42,15 +42,16 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
     let listed = rules_of_nft(&list().map_err(text)?, &[]);
     firewall.foreign.extend(native(family, &listed));
     if programs::find("nft").is_none() {
-        let unlisted = base_chains().map_err(|error| {
-            format!(
-                "nft is not installed, and reading the chains of nf_tables failed: {}",
-                plain(&error)
-            )
-        })?;
-        firewall
-            .foreign
-            .extend(unlisted.iter().filter_map(|it| unlisted_by_nft(family, it)));
+        let unlisted = match kernel_chains::read(None) {
+            // The kernel has no nf_tables.
+            Err(Errno(libc::EINVAL | libc::EPROTONOSUPPORT)) => Vec::new(),
+            chains => chains.map_err(|Errno(errno)| {
+                let error = plain(&io::Error::from_raw_os_error(errno));
+                format!("nft is not installed, and reading the chains of nf_tables failed: {error}")
+            })?,
+        };
+        let unlisted = unlisted.iter().filter_map(|it| unlisted_by_nft(family, it));
+        firewall.foreign.extend(unlisted);
     }
     let of_nft = by_chain(family, &listed);
     for saved in saved {
@@ -247,22 +248,17 @@ fn list() -> Result<String, Fault> {
     listed.map_err(|fault| Fault::new(fault.errno, format!("nft list ruleset: {}", fault.text)))
 }
 
-/// A base chain that is not one of iptables: of its rules nothing is known without nft.
-fn unlisted_by_nft(
-    family: Family,
-    BaseChain {
-        family: kind,
-        table,
-        name: chain,
-        hook,
-    }: &BaseChain,
-) -> Option<Foreign> {
-    let kind = kind.as_str();
+/// A base chain that is not one of iptables, and does something: of its rules nothing is known
+/// without nft.
+fn unlisted_by_nft(family: Family, chain: &KernelChain) -> Option<Foreign> {
+    let KernelChain { table, name, .. } = chain;
+    let kind = chain.family.as_str();
     let hook = HOOKS
-        .get(*hook)
+        .get(usize::try_from(chain.hook?).ok()?)
         .filter(|_| !["bridge", "netdev"].contains(&kind));
-    let place = format!("nft table {kind} {table}, chain {chain} (nft is not installed)");
-    is_foreign(family, kind, table, chain).then(|| Foreign {
+    let place = format!("nft table {kind} {table}, chain {name} (nft is not installed)");
+    let does_something = chain.is_drop || chain.size > 0;
+    (does_something && is_foreign(family, kind, table, name)).then(|| Foreign {
         place,
         hook: hook.map(|it| (*it).to_owned()),
         devices: Vec::new(),

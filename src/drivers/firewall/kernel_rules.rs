@@ -7,6 +7,7 @@
 //! the rule nor on the version of iptables.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
@@ -23,11 +24,12 @@ const GET_RULE: u16 = NF_TABLES | 7;
 /// `NFT_MSG_GETGEN`, and `NFTA_GEN_ID` of what it answers.
 const GET_GENERATION: u16 = NF_TABLES | 16;
 const GENERATION: u16 = 1;
-/// `NFTA_RULE_TABLE`, `_CHAIN`, `_HANDLE` and `_EXPRESSIONS`.
+/// `NFTA_RULE_TABLE`, `_CHAIN`, `_HANDLE`, `_EXPRESSIONS` and `_USERDATA`.
 const TABLE: u16 = 1;
 const CHAIN: u16 = 2;
 const HANDLE: u16 = 3;
 const EXPRESSIONS: u16 = 4;
+const REMARKS: u16 = 7;
 /// `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA`.
 const NAME: u16 = 1;
 const DATA: u16 = 2;
@@ -107,14 +109,17 @@ pub fn rule(payload: &[u8]) -> Option<((FirewallTable, String), KernelRule)> {
     let (mut table, mut chain) = (None, None);
     let mut rule = KernelRule {
         handle: 0,
-        options: Some(Vec::new()),
+        family,
+        expressions: Vec::new(),
+        remarks: Vec::new(),
     };
     for (kind, value) in all {
         match kind {
             TABLE => table = FirewallTable::of(text(value)?),
             CHAIN => chain = Some(text(value)?.to_owned()),
             HANDLE => rule.handle = be_u64(value)?,
-            EXPRESSIONS => rule.options = options(family, value),
+            EXPRESSIONS => rule.expressions = value.to_vec(),
+            REMARKS => rule.remarks = value.to_vec(),
             _ => {}
         }
     }
@@ -122,19 +127,34 @@ pub fn rule(payload: &[u8]) -> Option<((FirewallTable, String), KernelRule)> {
 }
 
 /// A rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct KernelRule {
     /// The number by which nft(8) knows it.
     pub handle: u64,
-    /// What iptables-save(8) must print of it, in pairs: an option, and its value where that
-    /// counts. Nothing where a part of the rule is one that iptables does not make.
-    options: Option<Vec<(&'static str, Option<String>)>>,
+    family: Family,
+    expressions: Vec<u8>,
+    /// What its program keeps with it: a comment.
+    remarks: Vec<u8>,
+}
+
+impl Hash for KernelRule {
+    /// With all of it but what it has counted.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.handle, &self.remarks).hash(state);
+        for (_, expression) in attributes(&self.expressions) {
+            let name = attributes(expression).find(|it| it.0 == NAME);
+            if name.is_none_or(|(_, name)| text(name) != Some("counter")) {
+                expression.hash(state);
+            }
+        }
+    }
 }
 
 impl KernelRule {
     /// Whether a line of iptables-save(8), without `-A CHAIN`, has all of it.
     pub fn is_printed_by(&self, line: &str) -> bool {
-        let (Some(options), Some(words)) = (&self.options, words_of_line(line)) else {
+        let options = options(self.family, &self.expressions);
+        let (Some(options), Some(words)) = (options, words_of_line(line)) else {
             return false;
         };
         let mut printed = Vec::new();
@@ -205,7 +225,9 @@ const FRAGMENT: [u8; 2] = [0x1f, 0xff];
 /// The comparisons of linux/netfilter/nf_tables.h, `NFT_CMP_*`: equal, or not.
 const COMPARISONS: [u32; 2] = [0, 1];
 
-/// Those of the expressions in a list, of a rule of this family.
+/// What iptables-save(8) must print of the expressions in a list, of a rule of this family, in
+/// pairs: an option, and its value where that counts. Nothing where one of them is none that
+/// iptables makes.
 fn options(family: Family, list: &[u8]) -> Option<Vec<(&'static str, Option<String>)>> {
     let mut options = Vec::new();
     let mut loaded: Option<Loaded> = None;
@@ -458,7 +480,7 @@ mod tests {
         for length in 0..whole.len() {
             if let Some((_, rule)) = rule(&whole[..length]) {
                 let printed = "-s 10.0.0.1/32 -m state --state NEW -j DROP";
-                assert!(!rule.is_printed_by(printed) || rule.options == Some(Vec::new()));
+                assert!(!rule.is_printed_by(printed) || rule.expressions.is_empty());
             }
         }
     }

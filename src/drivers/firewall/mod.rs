@@ -8,6 +8,7 @@ mod extensions;
 pub mod helper;
 mod hints;
 mod inspect;
+pub mod kernel_chains;
 pub mod kernel_rules;
 mod link;
 mod news;

@@ -4,6 +4,7 @@
 //! It takes requests on one connection, its standard input, and ends with that. Nothing
 //! that it is given is a path or is seen by a shell.
 
+mod known;
 mod nftables;
 mod others;
 mod pins;
@@ -215,8 +216,8 @@ fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
             let chains = chains.as_ref().map(|it| it.iter().map(chain).collect());
             let chains: Option<Vec<_>> = chains.transpose()?;
             check_unread(tools, family, table)?;
-            let is_asked = |it: &&Tool| backend.is_none_or(|backend| it.backend() == backend);
-            let read = tools.iter().filter(is_asked);
+            let is_asked = |it: &&mut Tool| backend.is_none_or(|backend| it.backend() == backend);
+            let read = tools.iter_mut().filter(is_asked);
             let read = read.filter_map(|it| it.read(table, chains.as_deref()).transpose());
             read.collect::<Result<_, _>>().map(Reply::Chains)
         }
@@ -254,7 +255,7 @@ fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
 }
 
 fn forms(
-    tools: &[Tool],
+    tools: &mut [Tool],
     table: FirewallTable,
     rules: &[Spec],
     may_load: bool,

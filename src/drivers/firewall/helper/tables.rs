@@ -10,6 +10,7 @@ use nix::unistd::gettid;
 
 use super::super::kernel_rules::{self, Rules};
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, IN_PART, Spec, Tables};
+use super::known::{Known, Snapshot};
 use super::others;
 use super::programs::{NOT_RUN, Ran, find, has_not_run, run, run_when};
 use super::sizes::{is_untouched, sizes};
@@ -59,6 +60,7 @@ pub struct Tool {
     command: PathBuf,
     save: PathBuf,
     restore: PathBuf,
+    known: HashMap<FirewallTable, Known>,
 }
 
 /// The programs that there are, and where each of them was found.
@@ -71,7 +73,7 @@ impl Tools {
     ///
     /// # Errors
     /// Where there are none, or it is not known of which backend they are.
-    pub fn of(&mut self, family: Family) -> Result<&[Tool], Fault> {
+    pub fn of(&mut self, family: Family) -> Result<&mut [Tool], Fault> {
         let base = base(family);
         let names = ["", "-legacy", "-nft"].map(|backend| format!("{base}{backend}"));
         let paths = names
@@ -90,12 +92,8 @@ impl Tools {
             let text = format!("{base} is not installed");
             return Err(Fault::new(libc::ENOPKG, text));
         }
-        Ok(&self
-            .0
-            .entry(family)
-            .insert_entry((paths, tools))
-            .into_mut()
-            .1)
+        let (_, tools) = self.0.entry(family).insert_entry((paths, tools)).into_mut();
+        Ok(tools)
     }
 }
 
@@ -119,6 +117,7 @@ impl Tool {
                 command: find(name)?,
                 save: find(&format!("{name}-save"))?,
                 restore: find(&format!("{name}-restore"))?,
+                known: HashMap::new(),
             })
         };
         let tools = [(Backend::Legacy, "legacy"), (Backend::Nft, "nft")];
@@ -147,7 +146,7 @@ impl Tool {
     /// # Errors
     /// Where the program fails.
     pub fn read(
-        &self,
+        &mut self,
         table: FirewallTable,
         chains: Option<&[ChainName]>,
     ) -> Result<Option<Tables>, Fault> {
@@ -168,7 +167,7 @@ impl Tool {
 
     /// Reads these chains of a table, or all. The table is made where there is none.
     pub(super) fn list(
-        &self,
+        &mut self,
         table: FirewallTable,
         chains: Option<&[ChainName]>,
     ) -> Result<BTreeMap<String, Chain>, Fault> {
@@ -177,20 +176,33 @@ impl Tool {
         }
         for _ in 0..ATTEMPTS {
             let before = kernel_rules::generation();
-            let mut found = self.print(table, chains)?;
-            match self.kernel_rules(table, chains) {
-                Ok(rules) => match mark(&mut found, table, &rules) {
-                    Some(Printed::Whole) => return Ok(found),
-                    Some(Printed::InPart) if kernel_rules::generation() == before => {
-                        return Ok(found);
-                    }
-                    // It was changed in between.
-                    _ => {}
-                },
-                Err(Errno(libc::EAGAIN)) => {}
+            let is_current = || kernel_rules::generation() == before;
+            let snapshot = Snapshot::of(self.family, table).ok().flatten();
+            let rules = match self.kernel_rules(table, chains) {
+                Ok(rules) => rules,
+                Err(Errno(libc::EAGAIN)) => continue,
                 Err(Errno(errno)) => {
                     return Err(unread("rules", &io::Error::from_raw_os_error(errno)));
                 }
+            };
+            let known = self.known.get(&table).zip(snapshot.as_ref());
+            let known = known.and_then(|(known, now)| known.listed(now, &rules, chains));
+            if let Some(found) = known.filter(|_| is_current()) {
+                return Ok(found);
+            }
+            let mut found = self.print(table, chains)?;
+            let printed = mark(&mut found, table, &rules);
+            match printed {
+                Some(_) if is_current() => {
+                    if let Some(now) = snapshot {
+                        let known = self.known.entry(table).or_default();
+                        known.learn(&now, &rules, &found);
+                    }
+                    return Ok(found);
+                }
+                Some(Printed::Whole) => return Ok(found),
+                // It was changed in between.
+                _ => {}
             }
         }
         Err(Fault::new(libc::EBUSY, "they change while they are read"))
@@ -279,7 +291,7 @@ impl Tool {
     /// # Errors
     /// Where the program does not run: that shows nothing about a rule.
     pub fn normalise(
-        &self,
+        &mut self,
         table: FirewallTable,
         rules: &[Spec],
         may_load: bool,
@@ -299,7 +311,7 @@ impl Tool {
         {
             return Ok(all.into_iter().map(Form::Listed).collect());
         }
-        let form = |rule: &Spec| {
+        let mut form = |rule: &Spec| {
             if let Some(module) = lacks(rule) {
                 return Ok(Form::Lacks(module));
             }
@@ -313,11 +325,11 @@ impl Tool {
                 Err(fault) => Form::Invalid(fault.text),
             })
         };
-        rules.iter().map(form).collect()
+        rules.iter().map(&mut form).collect()
     }
 
     fn try_out(
-        &self,
+        &mut self,
         table: FirewallTable,
         rules: &[Spec],
         targets: Targets,
