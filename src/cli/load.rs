@@ -7,7 +7,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
 use super::{exit, print};
 use crate::clock;
-use crate::config::{self, ConfigError, Loaded, Request, Severity};
+use crate::config::{self, ConfigError, Diagnostic, Loaded, Request, Severity, in_order};
 use crate::drivers::sysctl::network;
 use crate::journal::message::first_error;
 use crate::model::{Invariant, Settings};
@@ -52,14 +52,14 @@ pub fn load_or_running(request: &Request) -> Result<(Loaded, Option<String>), u8
         ));
         return Ok((running, Some(reason)));
     }
-    let loaded = print_problems(loaded).map_err(|_| exit::USAGE)?;
+    let mut loaded = print_errors(loaded).map_err(|_| exit::USAGE)?;
     let root = &request.root;
+    let mut findings = std::mem::take(&mut loaded.warnings);
     let doubts = loaded.check_kernel(root).into_iter();
-    for finding in doubts.chain(loaded.unmatched(root)) {
-        if finding.severity() == Severity::Warning {
-            print::note(&format!("{finding}\n"));
-        }
-    }
+    let doubts = doubts.chain(loaded.unmatched(root));
+    findings.extend(doubts.filter(|it| it.severity() == Severity::Warning));
+    in_order(&mut findings);
+    print_findings(&findings);
     if let Some(in_force) = in_force
         && in_force.digest != state::digest(&loaded.settings)
     {
@@ -80,37 +80,28 @@ fn running(request: &Request, in_force: &Configuration) -> Option<Loaded> {
     is_it.then_some(kept.loaded)
 }
 
-/// The configuration of the files. Prints their errors and warnings on standard error.
-///
-/// # Errors
-/// The exit code, where it is refused.
-pub fn load_files(request: &Request) -> Result<Loaded, u8> {
-    load_or_why(request).map_err(|_| exit::USAGE)
-}
-
-/// As [`load_files`], with the errors.
+/// The configuration of the files. Prints their errors on standard error.
 ///
 /// # Errors
 /// The errors, which have been printed.
-pub fn load_or_why(request: &Request) -> Result<Loaded, ConfigError> {
-    print_problems(config::load(request))
+pub fn load_or_errors(request: &Request) -> Result<Loaded, ConfigError> {
+    print_errors(config::load(request))
 }
 
-/// Prints the errors of the files.
-fn print_problems(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigError> {
-    match &loaded {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                print::note(&format!("{warning}\n"));
-            }
-        }
-        Err(error) => {
-            let details = error.to_string();
-            let summary = format!("netguard: invalid configuration: {}", first_error(&details));
-            print::error(&summary, &details);
-        }
+fn print_errors(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ConfigError> {
+    if let Err(error) = &loaded {
+        let details = error.to_string();
+        let summary = format!("netguard: invalid configuration: {}", first_error(&details));
+        print::error(&summary, &details);
     }
     loaded
+}
+
+/// Prints findings that are no errors on standard error.
+pub fn print_findings(findings: &[Diagnostic]) {
+    for finding in findings {
+        print::note(&format!("{finding}\n"));
+    }
 }
 
 /// Whether the folder of `--root` has the running kernel's `/proc`, as the node's root

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libsystemd::daemon::{self, NotifyState};
 
-use super::load::{leave_out_running, load_or_why, procsys};
+use super::load::{leave_out_running, load_or_errors, print_findings, procsys};
 use super::{args, exit, print};
 use crate::config::{self, ConfigError, Loaded, Request, Severity};
 use crate::conflicts;
@@ -40,7 +40,10 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
     await_turn(&request.root);
     let keeps_state = !options.no_state;
     let goods = LastGoods::new(&request).filter(|_| keeps_state);
-    let loaded = load_or_why(&request);
+    let loaded = load_or_errors(&request);
+    if let Ok(loaded) = &loaded {
+        print_findings(&loaded.warnings);
+    }
     let kept = match &loaded {
         Ok(_) => None,
         Err(error) => Some(last_good(error, goods.as_ref())?),

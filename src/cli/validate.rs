@@ -5,9 +5,9 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::load::load_files;
+use super::load::{load_or_errors, print_findings};
 use super::{args, exit, print};
-use crate::config::{ConfigError, Diagnostic, Loaded, Place, Request, Severity, quoted};
+use crate::config::{ConfigError, Diagnostic, Loaded, Place, Request, Severity, in_order, quoted};
 use crate::drivers::firewall::{self, Rule, Verdict};
 use crate::model::{Invariant, Selector};
 use crate::resource::{Resource, State, TableContents};
@@ -25,23 +25,24 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
         }
         request.file = options.file;
     }
-    let loaded = load_files(&request)?;
+    let mut loaded = load_or_errors(&request).map_err(|_| exit::USAGE)?;
     let root = &request.root;
-    let (of_kernel, unmatched) = (loaded.check_kernel(root), loaded.unmatched(root));
-    let consequences = loaded.consequences(root);
-    for finding in of_kernel.into_iter().chain(unmatched).chain(consequences) {
-        print::note(&format!("{finding}\n"));
-    }
-    let mut tried = try_rules(&loaded, root);
-    tried.extend(try_tables(&loaded, root));
-    tried.extend(try_sets(&loaded, root));
-    if tried.iter().any(|it| it.severity() == Severity::Error) {
-        print::note(&ConfigError { diagnostics: tried }.to_string());
+    let mut findings = std::mem::take(&mut loaded.warnings);
+    findings.extend(loaded.check_kernel(root));
+    findings.extend(loaded.unmatched(root));
+    findings.extend(loaded.consequences(root));
+    findings.extend(try_rules(&loaded, root));
+    findings.extend(try_tables(&loaded, root));
+    findings.extend(try_sets(&loaded, root));
+    in_order(&mut findings);
+    if findings.iter().any(|it| it.severity() == Severity::Error) {
+        let refused = ConfigError {
+            diagnostics: findings,
+        };
+        print::note(&refused.to_string());
         return Err(exit::USAGE);
     }
-    for finding in tried {
-        print::note(&format!("{finding}\n"));
-    }
+    print_findings(&findings);
     // An entry that leaves its keys alone is no invariant, here as in the journal.
     let entries = &loaded.settings.invariants;
     let off = entries.iter().filter(|it| it.is_off()).count();

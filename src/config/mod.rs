@@ -89,9 +89,7 @@ impl Loaded {
     /// Patterns that match no key of the node below `root`, nor one that may come.
     /// Lists its `/proc/sys`.
     pub fn unmatched(&self, root: &Path) -> Vec<Diagnostic> {
-        let mut found = unmatched::check(&self.settings.invariants, &self.places, root);
-        in_order(&mut found);
-        found
+        unmatched::check(&self.settings.invariants, &self.places, root)
     }
 
     /// What the kernel of the node below `root` makes of this configuration:
@@ -241,7 +239,7 @@ pub fn is_accepted(text: &str) -> bool {
 
 /// Groups diagnostics by file, sorted by line; the files stay in the
 /// order in which they are first spoken of.
-fn in_order(diagnostics: &mut Vec<Diagnostic>) {
+pub fn in_order(diagnostics: &mut Vec<Diagnostic>) {
     let mut ranks: HashMap<Option<PathBuf>, usize> = HashMap::new();
     for diagnostic in diagnostics.iter() {
         let next = ranks.len();

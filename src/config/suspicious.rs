@@ -3,8 +3,8 @@
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::nearest;
-use crate::model::facts::{Access, All, Fact, Obsolete};
-use crate::model::{Family, Invariant, Mode, Segment, Selector, SysctlKey, Target};
+use crate::model::facts::{Access, Fact, Obsolete};
+use crate::model::{Family, Invariant, Mode, Segment, Selector, SysctlKey};
 use crate::resource::{Desired, FirewallTable, Resource, Rule, TARGETS, TableFamily, target_in};
 
 /// Warnings about these entries.
@@ -170,8 +170,7 @@ fn warning(invariant: &Invariant, fact: &Fact, place: &Place) -> Option<Diagnost
     let Selector::Key(all) = &invariant.selector else {
         return None;
     };
-    let is_all = matches!(all.interface_key(), Some((_, Target::All, _)));
-    if !is_all || fact.all != All::Nothing {
+    if !fact.is_vain_all(all) {
         return None;
     }
     let mut warning = warning(format!(

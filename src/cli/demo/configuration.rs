@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::args::Files;
-use super::super::load::load_files;
+use super::super::load::{load_or_errors, print_findings};
 use super::super::{exit, print};
 use crate::model::Invariant;
 
@@ -46,7 +46,9 @@ impl DemoConfiguration {
         };
         // The child that reads it has this working directory too; the name in
         // messages is the one that was given.
-        let settings = load_files(&files.request())?.settings;
+        let loaded = load_or_errors(&files.request()).map_err(|_| exit::USAGE)?;
+        print_findings(&loaded.warnings);
+        let settings = loaded.settings;
         match settings.invariants.iter().find(|it| reaches_the_host(it)) {
             None => {
                 let mut all = settings.invariants.iter();

@@ -18,6 +18,8 @@ const TYPOGRAPHIC: [char; 5] = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', 
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     broken: HashSet<usize>,
+    /// The lines below a header that was not understood: they belong to its table.
+    headless: HashSet<usize>,
     /// The line from which on nothing is: an array or a table was not closed.
     lost: Option<usize>,
     rounds: usize,
@@ -26,7 +28,19 @@ pub(super) struct Trust {
 impl Trust {
     /// Whether a finding on the line `index` should be reported.
     pub(super) fn holds(&self, index: usize) -> bool {
-        !self.broken.contains(&index) && self.lost.is_none_or(|lost| index < lost)
+        !self.broken.contains(&index)
+            && !self.headless.contains(&index)
+            && self.lost.is_none_or(|lost| index < lost)
+    }
+
+    /// The line is not understood; whether that is new.
+    fn breaks(&mut self, index: usize, file: &ConfigFile) -> bool {
+        let is_header = |index: usize| file.line(index).trim_start().starts_with('[');
+        if is_header(index) {
+            let below = index + 1..file.text().lines().count();
+            self.headless.extend(below.take_while(|it| !is_header(*it)));
+        }
+        self.broken.insert(index)
     }
 
     /// The line, if taking it out may help; else the rest is lost from `from` on.
@@ -74,7 +88,7 @@ pub(super) fn report(
             let blank = (opened || known).then_some(line);
             return trust.again(blank, index);
         }
-        if trust.broken.insert(index) {
+        if trust.breaks(index, &file) {
             one(span, message, table, findings);
         }
         // The parser gives up here.

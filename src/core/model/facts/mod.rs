@@ -200,6 +200,16 @@ impl Fact {
         of_name(name).or_else(|| of_name("*"))
     }
 
+    /// Whether `key`, which this is about, is written and does something.
+    pub fn has_effect(&self, key: &SysctlKey) -> bool {
+        self.access == Access::ReadWrite && self.obsolete.is_none() && !self.is_vain_all(key)
+    }
+
+    /// Whether `key` is one of `all` of which only an interface's own value counts.
+    pub fn is_vain_all(&self, key: &SysctlKey) -> bool {
+        self.all == All::Nothing && matches!(key.interface_key(), Some((_, Target::All, _)))
+    }
+
     /// The path of the key of this name below `/proc/sys`.
     pub fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.folder)
