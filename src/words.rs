@@ -74,11 +74,10 @@ pub(crate) fn without_numbers(text: &str) -> String {
     })
 }
 
-/// A value as a message shows it: bare where it is one plain word or a row of
-/// integers, else in quotes, so that no value can pass for another part of the
-/// message.
+/// A name as a message shows it: bare where it is one plain word, else in quotes, so
+/// that it cannot pass for another part of the message.
 pub(crate) fn value(text: &str) -> String {
-    if is_plain(text) {
+    if text.len() <= PIECE && is_word(text) {
         return text.to_owned();
     }
     let mut quoted = String::from("\"");
@@ -95,15 +94,17 @@ pub(crate) fn value(text: &str) -> String {
     quoted
 }
 
-fn is_plain(text: &str) -> bool {
-    let word = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !b"\",;()\\".contains(&b))
-    };
-    let integer = |text: &str| text.parse::<i128>().is_ok();
-    text.len() <= PIECE && (word(text) || (!text.is_empty() && text.split(' ').all(integer)))
+/// A state as a message shows it: words with spaces between them, else as a [`value`] is.
+pub(crate) fn state(text: &str) -> String {
+    match text.len() <= PIECE && text.split(' ').all(is_word) {
+        true => text.to_owned(),
+        false => value(text),
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_graphic() && !b"\",;()\\".contains(&b);
+    !text.is_empty() && text.bytes().all(is_plain)
 }
 
 /// Text from outside on one line, with nothing in it that a terminal obeys.
@@ -176,7 +177,6 @@ mod tests {
             ("1", "1"),
             ("-1", "-1"),
             ("cubic", "cubic"),
-            ("4096 131072 6291456", "4096 131072 6291456"),
             ("", r#""""#),
             ("reno cubic", r#""reno cubic""#),
             ("0, is 1 again", r#""0, is 1 again""#),
@@ -186,6 +186,16 @@ mod tests {
             ("\u{202e}abc", r#""\u{202e}abc""#),
         ] {
             assert_eq!(value(text), said);
+        }
+        for (text, said) in [
+            ("4096 131072 6291456", "4096 131072 6291456"),
+            ("position last", "position last"),
+            ("up  true", r#""up  true""#),
+            ("", r#""""#),
+            ("0, is 1 again", r#""0, is 1 again""#),
+            ("|/bin/core %p (x)", r#""|/bin/core %p (x)""#),
+        ] {
+            assert_eq!(state(text), said);
         }
         let long = value(&"x ".repeat(PIECE));
         assert!(long.len() < PIECE + 8 && long.ends_with("...\""), "{long}");

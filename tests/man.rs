@@ -56,6 +56,32 @@ fn every_verb_and_option_is_there() {
 }
 
 #[test]
+fn every_exit_status_is_there_in_the_words_of_the_help() {
+    let page = page();
+    let (_, section) = page.split_once("\n.SH EXIT STATUS\n").expect("it");
+    let mut command = args::command();
+    command.build();
+    for verb in command
+        .get_subcommands()
+        .filter(|it| it.get_name() != "help")
+    {
+        let name = verb.get_name();
+        let help = verb.get_after_help().expect(name).to_string();
+        let (statuses, _) = help.split_once("\n\n").expect(name);
+        let mut expected = String::new();
+        for line in statuses.lines().skip(1) {
+            match line.trim_start().split_once("  ") {
+                Some((number, what)) => expected.push_str(&format!("\n.br\n{number}: {what}")),
+                None => expected.push_str(&format!(" {}", line.trim_start())),
+            }
+        }
+        let expected = expected.strip_prefix("\n.br\n").expect(name);
+        let entry = format!("\n.TP\n.B {name}\n{expected}\n.");
+        assert!(section.contains(&entry), "{entry}");
+    }
+}
+
+#[test]
 fn every_reason_of_a_diagnosis_is_there() {
     let page = page();
     for reason in Reason::ALL {

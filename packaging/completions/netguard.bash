@@ -477,7 +477,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__history)
-            opts="-h --since --until --key --kind --unit --episode --event --last --brief --json --saved --config --root --help"
+            opts="-h --since --until --key --kind --unit --restart --event --last --brief --json --saved --config --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -503,12 +503,12 @@ _netguard() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --episode)
+                --restart)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --event)
-                    COMPREPLY=($(compgen -W "started stopped drift-restored configuration-applied drift-observed drift-ended removal-accepted restore-failed contended source-unavailable source-recovered degraded recovered conntrack-full conntrack-recovered configuration-reloaded configuration-refused restart-handled conflict-found conflict-resolved records-dropped" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "started stopped drift-restored configuration-applied drift-observed drift-ended removal-accepted restore-failed contended source-unavailable source-recovered degraded recovered conntrack-nearly-full conntrack-recovered configuration-reloaded configuration-refused restart-handled conflict-found conflict-resolved records-dropped" -- "${cur}"))
                     return 0
                     ;;
                 --last)

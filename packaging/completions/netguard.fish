@@ -100,7 +100,7 @@ iptables\t''
 nftables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l unit -d 'Filter by systemd unit' -r
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l episode -d 'Filter by network restart, by the number shown in the table' -r
+complete -c netguard -n "__fish_netguard_using_subcommand history" -l restart -d 'Filter by network restart, by the number shown in the table' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l event -d 'Filter by kind of record (NETGUARD_EVENT); may be repeated' -r -f -a "started\t''
 stopped\t''
 drift-restored\t''
@@ -114,7 +114,7 @@ source-unavailable\t''
 source-recovered\t''
 degraded\t''
 recovered\t''
-conntrack-full\t''
+conntrack-nearly-full\t''
 conntrack-recovered\t''
 configuration-reloaded\t''
 configuration-refused\t''

@@ -149,7 +149,7 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
     // What does not exist is only counted: parameters come with their interfaces.
     let left = engine.watched().filter_map(|it| {
         let (deed, value) = match it.state {
-            Phase::Unread | Phase::Unknown => unread(&it),
+            Phase::Unread | Phase::Unreadable => unread(&it),
             _ => pending(&it).filter(|_| it.seen.is_some())?,
         };
         Some((it.invariant, deed, it.key, value))

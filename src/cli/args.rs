@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use super::print;
 use crate::config::Request;
 use crate::diagnosis::observed::Protocol;
 use crate::journal::fields::Kind;
@@ -14,62 +15,117 @@ use crate::journal::read::{Named, Query};
 use crate::journal::write::sink::LogTarget;
 use crate::resource::ResourceKind;
 
-/// The end of a help text.
+/// The end of the help text without a verb.
 const AFTER: &str = "\
 Exit status:
   0  no drift, no conflict, no error
   1  drift found, or a file would override a value
   2  invalid usage or configuration
-  3  the check or operation failed;
-     with status: the daemon is not running
+  3  the check or operation failed
   4  with diagnose: packets do not arrive, and no cause was found
+`netguard help COMMAND` has those of each command.
 
 See netguard(8) and netguard.toml(5).";
 
-/// The end of a verb's help text: what its exit statuses mean.
-fn exit_statuses(verb: &str) -> String {
-    let (ok, drift, trouble) = match verb {
-        "status" => (
-            "running, and all values are OK or pending",
-            "drift found; with --brief: the daemon is not running",
-            "the daemon is not running, or its state is not known",
-        ),
-        "check" => (
+/// What the exit statuses of a verb mean, from 0 on; a verb has none that is empty.
+fn exit_statuses(verb: &str) -> [&'static str; 5] {
+    const USAGE: &str = "invalid usage or configuration";
+    match verb {
+        "run" => [
+            "ended by SIGTERM or SIGINT",
+            "",
+            "invalid usage; or invalid configuration, and no last good one",
+            "another netguard guards the same values, or netguard cannot run here",
+            "",
+        ],
+        "status" => [
+            "running, and all values are OK or pending; with --brief: running",
+            "drift found, or the conntrack table is nearly full; with --brief: not running",
+            USAGE,
+            "not running, still starting, unable to save its state, or values cannot be read \
+             or restored; with --brief: whether it is running is unknown",
+            "",
+        ],
+        "check" => [
             "all values are OK or pending",
-            "drift found; with --persistent also: a file would override a value",
-            "the check failed",
-        ),
-        "apply" => (
+            "drift found, or the conntrack table is nearly full; with --persistent also: a file \
+             would override a value",
+            USAGE,
+            "no drift, but a value cannot be read or restored here; with --persistent also: what \
+             a file sets is unknown",
+            "",
+        ],
+        "apply" => [
             "all values are OK or pending",
-            "drift is left",
-            "a value could not be restored",
-        ),
-        "conflicts" => (
+            "values are still drifted, as in mode observe; with --dry-run: drift found",
+            USAGE,
+            "a value could not be read or restored",
+            "",
+        ],
+        "validate" => [
+            "no errors; there may be warnings",
+            "",
+            USAGE,
+            "it failed",
+            "",
+        ],
+        "conflicts" => [
             "no conflict",
             "a file would override a value",
-            "the files could not be read, or what one sets is unknown",
-        ),
-        "history" => (
-            "the journal was read",
-            "with --brief: there is a matching entry",
-            "the journal could not be read",
-        ),
-        "diagnose" => (
-            "it works, or with --no-probe no cause was found",
+            USAGE,
+            "no known conflict, but what a file sets is unknown",
+            "",
+        ],
+        "explain" => [
+            "success",
+            "",
+            "invalid usage or configuration, or no such key",
+            "it failed",
+            "",
+        ],
+        "history" => [
+            "the journal was read, with or without matching records; with --brief: none matches",
+            "with --brief: a record matches",
+            "invalid usage",
+            "the journal could not be read, or not all of it",
+            "",
+        ],
+        "watch" => [
+            "ended by Ctrl-C, or its output was closed",
+            "",
+            "invalid usage",
+            "the journal cannot be read",
+            "",
+        ],
+        "diagnose" => [
+            "the path works; without probes: nothing that was read blocks it",
             "a cause was found",
-            "no cause was found, and something is unknown",
-        ),
-        _ => ("success", "", "it failed"),
-    };
-    let last = match verb {
-        "diagnose" => "packets do not arrive, or some are lost, and no cause was found",
-        _ => "",
-    };
-    let usage = "invalid usage or configuration";
+            USAGE,
+            "no cause was found, and something is unknown; or it could not be read",
+            "packets do not arrive, or some are lost, and no cause was found",
+        ],
+        "demo" => [
+            "with netguard the pod had its network back",
+            "it had not",
+            USAGE,
+            "namespaces cannot be created here, or the demo failed",
+            "",
+        ],
+        _ => ["success", "", USAGE, "it failed", ""],
+    }
+}
+
+/// The end of a verb's help text.
+fn after(verb: &str) -> String {
     let mut text = String::from("Exit status:\n");
-    for (number, what) in [ok, drift, usage, trouble, last].into_iter().enumerate() {
+    for (number, what) in exit_statuses(verb).into_iter().enumerate() {
         if !what.is_empty() {
-            text.push_str(&format!("  {number}  {what}\n"));
+            print::paragraph(
+                &mut text,
+                &format!("  {number}  "),
+                what,
+                Some(print::USUAL_WIDTH),
+            );
         }
     }
     text + "\nSee netguard(8) and netguard.toml(5)."
@@ -82,7 +138,7 @@ fn exit_statuses(verb: &str) -> String {
     version,
     after_help = AFTER,
     arg_required_else_help = true,
-    mut_subcommands = |verb| { let after = exit_statuses(verb.get_name()); verb.after_help(after) }
+    mut_subcommands = |verb| { let after = after(verb.get_name()); verb.after_help(after) }
 )]
 pub(crate) struct CommandLine {
     #[command(flatten)]
@@ -218,14 +274,14 @@ pub(crate) struct History {
     #[command(flatten)]
     pub(crate) about: About,
     /// Filter by network restart, by the number shown in the table
-    #[arg(long, value_name = "N")]
-    pub(crate) episode: Option<u64>,
+    #[arg(long = "restart", alias = "episode", value_name = "N", value_parser = number)]
+    pub(crate) restart: Option<u64>,
     /// Filter by kind of record (NETGUARD_EVENT); may be repeated
     #[arg(long = "event", value_name = "KIND", value_parser = kinds())]
     pub(crate) events: Vec<Kind>,
     /// Show only the last N entries
-    #[arg(long, value_name = "N")]
-    pub(crate) last: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = number)]
+    pub(crate) last: Option<u64>,
     /// Print the newest entry on one line; exit 1 if there is one (for node-problem-detector)
     #[arg(long, conflicts_with = "json")]
     pub(crate) brief: bool,
@@ -272,6 +328,11 @@ pub(crate) struct Diagnose {
     pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) json: Json,
+}
+
+/// A number of a record or of records.
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a number".to_owned())
 }
 
 /// `tcp/443`

@@ -144,7 +144,7 @@ impl Scan {
     /// The exit code for the state of the values.
     pub fn verdict(&self) -> u8 {
         let unreadable = |it: Watched<'_>| Standing::of(&it) == Standing::Unreadable;
-        let is_full = self.conntrack_full().is_some();
+        let is_full = self.conntrack_nearly_full().is_some();
         if self.drifted().next().is_some() || is_full && !self.ignore_observed {
             exit::DRIFT
         } else if self.engine.watched().any(unreadable) {
@@ -155,8 +155,8 @@ impl Scan {
     }
 
     /// How full the kernel's conntrack table is, where it is full: that is only observed.
-    fn conntrack_full(&self) -> Option<Usage> {
-        self.engine.status().conntrack_full
+    fn conntrack_nearly_full(&self) -> Option<Usage> {
+        self.engine.status().conntrack_nearly_full
     }
 
     /// What a guard could not do here: what is read is not the kernel's, or root
@@ -211,7 +211,7 @@ impl Standing {
         match watched.state {
             Phase::Matching => Standing::Ok,
             Phase::Pending | Phase::Waiting(_) | Phase::Blocked(_) => Standing::Pending,
-            Phase::Unread | Phase::Unknown => Standing::Unreadable,
+            Phase::Unread | Phase::Unreadable => Standing::Unreadable,
             Phase::Drifted { .. } | Phase::Restoring(_) | Phase::Contended => Standing::Drifted,
             Phase::Failed => match watched.failure {
                 Some(Failure::Unreadable(_)) => Standing::Unreadable,
@@ -322,8 +322,8 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
             print::paragraph(&mut text, "         ", &place, width);
         }
     }
-    if let Some(usage) = scan.conntrack_full() {
-        let full = format!("conntrack is full: {}", connections(usage));
+    if let Some(usage) = scan.conntrack_nearly_full() {
+        let full = format!("conntrack nearly full: {}", connections(usage));
         print::paragraph(&mut text, "observed ", &full, width);
     }
     print::paragraph(&mut text, "", &scan.summary(), width);
@@ -356,8 +356,10 @@ fn brief(scan: &Scan) -> String {
         groups.map(|it| it.items.len()).sum()
     };
     let (enforced, observed) = (count(false), count(true));
-    let full = scan.conntrack_full().filter(|_| !scan.ignore_observed);
-    let full = full.map(|usage| format!("conntrack is full: {}", connections(usage)));
+    let full = scan
+        .conntrack_nearly_full()
+        .filter(|_| !scan.ignore_observed);
+    let full = full.map(|usage| format!("conntrack nearly full: {}", connections(usage)));
     if groups.is_empty() {
         return format!("{}\n", full.unwrap_or_else(|| scan.summary()));
     }
@@ -459,7 +461,7 @@ struct Report<'a> {
     values: Vec<Row>,
     /// How full the kernel's conntrack table is, where it is full.
     #[serde(skip_serializing_if = "Option::is_none")]
-    conntrack_full: Option<ConntrackState>,
+    conntrack_nearly_full: Option<ConntrackState>,
     /// What is worth knowing besides: what has no effect, what is not forwarded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
@@ -516,7 +518,7 @@ impl<'a> Report<'a> {
             files_error: None,
             notes: Vec::new(),
             values: engine.watched().map(row).collect(),
-            conntrack_full: scan.conntrack_full().map(ConntrackState::from),
+            conntrack_nearly_full: scan.conntrack_nearly_full().map(ConntrackState::from),
             persistent: found.map(conflicts::Report::of),
         }
     }

@@ -16,9 +16,9 @@ use crate::journal::moment::Zone;
 use crate::journal::pending;
 use crate::service::state::{
     self, Asked, Configuration, Contents, Currency, DriftState, Holder, OutageState, PendingState,
-    Why,
+    Why, WhyPending,
 };
-use crate::words::{Count, Span, must_be, value};
+use crate::words::{self, Count, Span, must_be, value};
 
 /// The narrowest terminal that the table is made for.
 const NARROWEST: usize = 60;
@@ -172,8 +172,8 @@ impl Files {
 fn verdict(contents: &Contents, currency: &Currency) -> u8 {
     // Until the first scan is done, it is unknown.
     let severe = contents.starting || contents.degraded.iter().any(|it| it.severe);
-    let is_full = contents.conntrack_full.is_some();
-    let severe = severe || contents.values.drifted == 0 && contents.values.unknown > 0;
+    let is_full = contents.conntrack_nearly_full.is_some();
+    let severe = severe || contents.values.drifted == 0 && contents.values.unreadable > 0;
     match (currency, contents.values.drifted) {
         (Currency::Current, 0) if !severe && !is_full => exit::OK,
         (Currency::Current, _) if !severe => exit::DRIFT,
@@ -208,21 +208,21 @@ fn text(
     if !state.unavailable.is_empty() {
         let _ = writeln!(text, "unavailable: {}", state.unavailable.join(", "));
     }
-    if let Some(usage) = state.conntrack_full {
+    if let Some(usage) = state.conntrack_nearly_full {
         let usage = connections(usage.into());
         let what = format!("{usage}: `netguard explain conntrack` shows who opened them");
-        print::paragraph(&mut text, "conntrack full: ", &what, width);
+        print::paragraph(&mut text, "conntrack nearly full: ", &what, width);
     }
     if let Some(episode) = &state.episode {
         let what = format!(
-            "{} (episode {}): {}, {} restored, {} failed",
+            "{}: {}, {} restored, {} failed",
             episode.causes.join(", "),
-            episode.id.0,
             Count(episode.drifts, "drift"),
             episode.restored,
             episode.failed
         );
-        print::paragraph(&mut text, "restarting: ", &what, width);
+        let heading = format!("network restart {}: ", episode.id.0);
+        print::paragraph(&mut text, &heading, &what, width);
     }
     if state.drifts.iter().any(|it| it.why != Why::Pending) {
         let heading = match currency {
@@ -232,10 +232,16 @@ fn text(
         let _ = writeln!(text, "\n{heading}:");
         drifts(&mut text, state, &ago, width);
     }
-    if !state.pending.is_empty() {
-        text.push_str("\nPending:\n");
-        for pending in &state.pending {
-            one_pending(&mut text, pending, width);
+    let (unreadable, pending): (Vec<_>, Vec<_>) = state
+        .pending
+        .iter()
+        .partition(|it| matches!(it.why, WhyPending::Unread | WhyPending::Unreadable));
+    for (heading, items) in [("Unreadable", unreadable), ("Pending", pending)] {
+        if !items.is_empty() {
+            let _ = writeln!(text, "\n{heading}:");
+        }
+        for item in items {
+            one_pending(&mut text, item, width);
         }
     }
     let _ = write!(
@@ -350,16 +356,16 @@ fn values(text: &mut String, state: &Contents) {
         text.push_str("no value is known\n");
         return;
     }
-    let unknown = match values.unknown {
+    let unreadable = match values.unreadable {
         0 => String::new(),
-        unknown => format!(", {unknown} unknown"),
+        count => format!(", {count} unreadable"),
     };
     let _ = writeln!(
         text,
-        "{} of {} OK ({} pending, {} drifted{unknown})",
+        "{} of {} OK ({} pending, {} drifted{unreadable})",
         values.ok,
         Count(values.watched, "value"),
-        values.pending.saturating_sub(values.unknown),
+        values.pending,
         values.drifted,
     );
     let parts = [
@@ -406,7 +412,7 @@ fn one_drift(
     ago: &impl Fn(u64) -> Span,
     width: Option<usize>,
 ) {
-    let found = drift.value.as_deref().map(value);
+    let found = drift.value.as_deref().map(words::state);
     let found = found.as_deref().unwrap_or("unknown");
     let mut what = format!("{} is {found}, {}", drift.key, must_be(&drift.required));
     let _ = match drift.since_usec {
@@ -457,7 +463,11 @@ fn one_pending(text: &mut String, pending: &PendingState, width: Option<usize>) 
         ),
     };
     let is = match &pending.value {
-        Some(found) => format!(" is {}, {}", value(found), must_be(&pending.required)),
+        Some(found) => format!(
+            " is {}, {}",
+            words::state(found),
+            must_be(&pending.required)
+        ),
         None => String::new(),
     };
     let what = format!(
@@ -549,7 +559,7 @@ mod tests {
                 values: 214,
                 matching: 211,
                 pending: 2,
-                unknown: 0,
+                unreadable: 0,
                 drifted: 1,
                 restored: 3,
             },
@@ -713,12 +723,12 @@ unknown, >: had drifted before the first check, so the real time is longer
             said.contains("\ndegraded: nothing can be guarded"),
             "{said}"
         );
-        state.values.unknown = 1;
+        (state.values.pending, state.values.unreadable) = (1, 1);
         state.degraded.clear();
         let severe = verdict(&state, &Currency::Current);
-        assert_eq!(severe, exit::TROUBLE, "what is unknown may have drifted");
+        assert_eq!(severe, exit::TROUBLE, "what is unreadable may have drifted");
         let said = text(&state, &Currency::Current, &Files::Same, NOW, Some(80));
-        let counts = "211 of 214 values OK (1 pending, 0 drifted, 1 unknown)\n";
+        let counts = "211 of 214 values OK (1 pending, 0 drifted, 1 unreadable)\n";
         assert!(said.contains(counts), "{said}");
         state.values.watched = 0;
         state.degraded = vec![Degraded {

@@ -138,7 +138,7 @@ impl Entry {
                 entry.push(fields::NETGUARD_SOURCE, source);
                 entry.push(fields::NETGUARD_DURATION_USEC, microseconds(*away));
             }
-            Record::ConntrackFull(usage) => entry.conntrack(*usage),
+            Record::ConntrackNearlyFull(usage) => entry.conntrack(*usage),
             Record::ConntrackRecovered(usage, lasted) => {
                 entry.conntrack(*usage);
                 entry.push(fields::NETGUARD_DURATION_USEC, microseconds(*lasted));
@@ -397,6 +397,8 @@ impl Entry {
         self.push(fields::NETGUARD_OK, tally.matching);
         self.push(fields::NETGUARD_PENDING, tally.pending);
         self.push(fields::NETGUARD_DRIFTED, tally.drifted);
+        let unreadable = Some(tally.unreadable).filter(|it| *it > 0);
+        self.push_some(fields::NETGUARD_UNREADABLE, unreadable);
     }
 
     fn life(&mut self, tally: &Tally, outages: &Outages) {
@@ -477,7 +479,7 @@ fn priority(record: &Record) -> Priority {
         | Record::ConflictFound(_)
         | Record::MoreConflictsFound(_)
         | Record::Contended(_)
-        | Record::ConntrackFull(_)
+        | Record::ConntrackNearlyFull(_)
         | Record::SourceUnavailable { .. } => Priority::Warning,
         Record::RestoreFailed(..) | Record::ConfigurationRefused { .. } => Priority::Error,
     }

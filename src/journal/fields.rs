@@ -33,8 +33,8 @@ netguard_core::words! {
         Degraded = "degraded",
         /// It can again.
         Recovered = "recovered",
-        /// The kernel's conntrack table is full, or nearly.
-        ConntrackFull = "conntrack-full",
+        /// The kernel's conntrack table is nearly full, or full.
+        ConntrackNearlyFull = "conntrack-nearly-full",
         /// It has room again.
         ConntrackRecovered = "conntrack-recovered",
         /// A changed configuration is in force.
@@ -74,7 +74,7 @@ impl Kind {
             Kind::SourceRecovered => "4c1c190435c1406587506a59334db204",
             Kind::Degraded => "6ca6264b244c433895fa8d946984e8f5",
             Kind::Recovered => "e837ccaaa4a54d55a6ea17c4ad2ec9a9",
-            Kind::ConntrackFull => "c5c2ef61170c41659ac7178483297015",
+            Kind::ConntrackNearlyFull => "c5c2ef61170c41659ac7178483297015",
             Kind::ConntrackRecovered => "20b858df210b4e0bba3c796fb8890a0d",
             Kind::ConfigurationReloaded => "eff8df9c97c44c21abc2e637fb74e33f",
             Kind::ConfigurationRefused => "51db5fc8645243d69c09501519529690",
@@ -273,10 +273,12 @@ fields! {
     NETGUARD_VALUES
     /// Values as expected.
     NETGUARD_OK
-    /// Values that do not exist in the kernel at present.
+    /// Values that cannot be restored at present.
     NETGUARD_PENDING
     /// Values that have drifted.
     NETGUARD_DRIFTED
+    /// Values that could not be read, where there are any.
+    NETGUARD_UNREADABLE
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@
 //! source recovered: SOURCE after SPAN, full rescan done
 //! degraded: REASON
 //! recovered: WHAT
-//! conntrack full: CONNECTIONS (new connections are dropped at the maximum)
+//! conntrack nearly full: CONNECTIONS (new connections are dropped at the maximum)
 //! conntrack recovered: CONNECTIONS after SPAN
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (keeping the previous configuration)
 //! restart handled: CAUSES[ took SPAN]: N drifts, N restored, N failed[, longest SPAN];
@@ -33,17 +33,18 @@
 //! conflict resolved: N more conflicts
 //! records dropped: N records (journal too slow)
 //!
-//! TALLY  N of N values OK (N pending, N drifted), N invariants, N drifts restored
+//! TALLY  N of N values OK (N pending, N drifted[, N unreadable]), N invariants, N drifts restored
 //! OUTAGES N outages since boot[, N of unknown duration], [at least ]SPAN total, longest SPAN
 //! HOW    (detected by SOURCES|found at startup[, drifted for at most SPAN|for an unknown time][, propagated from KEY][, WRITER]
-//!     [, during UNITS][, FILE:LINE will set it again][, CLEANED][, N times[ on N keys from KEY to KEY]])
+//!     [, during UNITS][, FILE:LINE will set it again][, CLEANED]
+//!     [, N times[ in total][ on N keys from KEY to KEY]])
 //! CLEANED N connections without NAT deleted[ and others not: REASON] | connections without NAT not deleted: REASON
 //! CONNECTIONS N of N connections (N %)
 //! SOURCES SOURCE[, SOURCE...][ and SOURCE]
-//! WRITER written by VALUE[PID][ of VALUE][ N of N times] | writer unknown: REASON
+//! WRITER written by VALUE[PID][ of VALUE][ N times] | writer unknown: REASON
 //! WHEN   at boot by systemd-sysctl | by `sysctl --system` | ... as `netguard conflicts` prints it
 //! UNITS  VALUE[, VALUE...][ and VALUE | and N more]
-//! VALUE  a word, integers with spaces between, or "anything else in quotes"
+//! VALUE  words with spaces between, or "anything else in quotes"
 //! SPAN   31 us | 1.2 ms | 3.4 s | 2 min 5 s | 3 h 12 min
 //! ```
 //!
@@ -75,7 +76,7 @@ use crate::engine::{
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
 use crate::sys::capabilities::{Capability, denial};
-use crate::words::{Count, Span, line, list, must_be, plain, value};
+use crate::words::{Count, Span, line, list, must_be, plain, state, value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -99,7 +100,7 @@ pub(super) fn kind(record: &Record) -> Kind {
         Record::SourceRecovered { .. } => Kind::SourceRecovered,
         Record::Degraded(_) => Kind::Degraded,
         Record::Recovered(_) => Kind::Recovered,
-        Record::ConntrackFull(_) => Kind::ConntrackFull,
+        Record::ConntrackNearlyFull(_) => Kind::ConntrackNearlyFull,
         Record::ConntrackRecovered(..) => Kind::ConntrackRecovered,
         Record::ConfigurationReloaded(_) => Kind::ConfigurationReloaded,
         Record::ConfigurationRefused { .. } => Kind::ConfigurationRefused,
@@ -159,7 +160,7 @@ pub(super) fn message(record: &Record) -> String {
         Record::SourceRecovered { source, away } => {
             format!("{source} after {}, full rescan done", Span(*away))
         }
-        Record::ConntrackFull(usage) => format!(
+        Record::ConntrackNearlyFull(usage) => format!(
             "{} (new connections are dropped at the maximum)",
             connections(*usage)
         ),
@@ -194,8 +195,12 @@ pub(super) fn records_dropped(count: u64) -> String {
 }
 
 fn tally_text(tally: &Tally) -> String {
+    let unreadable = match tally.unreadable {
+        0 => String::new(),
+        count => format!(", {count} unreadable"),
+    };
     format!(
-        "{} of {} OK ({} pending, {} drifted), {}, {} restored",
+        "{} of {} OK ({} pending, {} drifted{unreadable}), {}, {} restored",
         tally.matching,
         Count(tally.values, "value"),
         tally.pending,
@@ -251,7 +256,7 @@ fn was_and_is(drift: &Drift) -> String {
     let (was, is) = match (&drift.new, &drift.ours) {
         (Some(was), Some(is)) => {
             let [was, is] = was.differences(is);
-            (value(&was.text()), value(&is.text()))
+            (state(&was.text()), state(&is.text()))
         }
         (was, is) => (shown(drift, was.as_ref()), shown(drift, is.as_ref())),
     };
@@ -339,7 +344,7 @@ pub fn first_error(diagnostics: &str) -> String {
 /// same in all of them.
 fn shown(drift: &Drift, found: Option<&State>) -> String {
     match (found, &drift.several) {
-        (Some(found), _) => value(&found.text()),
+        (Some(found), _) => state(&found.text()),
         (None, Some(_)) => "various".to_owned(),
         (None, None) => "unknown".to_owned(),
     }
@@ -353,7 +358,7 @@ fn required(text: &str) -> String {
     {
         line(text)
     } else {
-        value(text)
+        state(text)
     }
 }
 
@@ -382,8 +387,8 @@ fn how(drift: &Drift) -> String {
             if let Some(unit) = &process.unit {
                 let _ = write!(how, " of {}", value(unit));
             }
-            if let Some(written) = drift.several.as_ref().and_then(|it| it.written) {
-                let _ = write!(how, " {written} of {} times", drift.count);
+            if let Some(written) = written_by_most(drift) {
+                let _ = write!(how, " {}", Count(written, "time"));
             }
         }
         Attribution::Unknown(Unknown::Initial | Unknown::Unread) => {}
@@ -403,11 +408,19 @@ fn how(drift: &Drift) -> String {
     how
 }
 
+/// How many of several drifts have the writer, where not all have.
+fn written_by_most(drift: &Drift) -> Option<u64> {
+    drift.several.as_ref()?.written
+}
+
 /// How many drifts the record stands for, where they are several.
 fn times(drift: &Drift) -> String {
     let mut times = String::new();
     if drift.count > 1 {
         let _ = write!(times, ", {} times", drift.count);
+    }
+    if written_by_most(drift).is_some() {
+        times.push_str(" in total");
     }
     if let Some(several) = several_keys(drift) {
         let Several {
@@ -440,7 +453,7 @@ fn found(conflict: &Conflict) -> String {
         must_be(&required(&conflict.required)),
         place(&conflict.place),
         conflict.key,
-        value(conflict.value.as_str()),
+        state(conflict.value.as_str()),
         list(&applied, str::to_owned)
     )
 }
@@ -449,7 +462,7 @@ fn resolved(conflict: &Conflict, why: &Resolution) -> String {
     let (guarded, required) = (&conflict.guarded, required(&conflict.required));
     let must_be = must_be(&required);
     let key = &conflict.key;
-    let (line, value) = (place(&conflict.place), value(conflict.value.as_str()));
+    let (line, value) = (place(&conflict.place), state(conflict.value.as_str()));
     match why {
         Resolution::Gone => {
             format!("{guarded} {must_be}, {line} no longer sets {key} to {value}")
@@ -516,8 +529,8 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
                 format!(
                     "wrote {}, reads {}: the kernel stores another value than was written; \
                      require the value that it stores",
-                    value(&wrote.text()),
-                    value(&reads.text())
+                    state(&wrote.text()),
+                    state(&reads.text())
                 )
             }),
         Failure::Unsuited => "the value has another format than the required one, \

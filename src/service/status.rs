@@ -25,21 +25,23 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64, zone: &Zone) -> Stri
     if status.starting {
         return "starting".to_owned();
     }
-    let mut missing = Vec::new();
-    if tally.pending > 0 {
-        missing.push(format!("{} pending", tally.pending));
-    }
-    if tally.drifted > 0 {
-        missing.push(format!("{} drifted", tally.drifted));
-    }
+    let missing = [
+        (tally.pending, "pending"),
+        (tally.drifted, "drifted"),
+        (tally.unreadable, "unreadable"),
+    ];
+    let missing = missing.iter().filter(|(count, _)| *count > 0);
+    let missing: Vec<_> = missing
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
     let mut first = format!("{} of {} OK", tally.matching, Count(tally.values, "value"));
     if !missing.is_empty() {
         first.push_str(&format!(" ({})", missing.join(", ")));
     }
     let mut parts = Vec::from_iter(limits::degraded(&status.limitations));
     parts.push(first);
-    if let Some(usage) = status.conntrack_full {
-        parts.push(format!("conntrack full: {}", connections(usage)));
+    if let Some(usage) = status.conntrack_nearly_full {
+        parts.push(format!("conntrack nearly full: {}", connections(usage)));
     }
     if !status.restarting.is_empty() {
         parts.push(format!("restarting: {}", list(&status.restarting, value)));
@@ -99,19 +101,20 @@ mod tests {
              214 of 214 values OK; 0 restored"
         );
         status.limitations.clear();
-        status.conntrack_full = Some(Usage {
+        status.conntrack_nearly_full = Some(Usage {
             count: 95,
             max: 100,
         });
         assert_eq!(
             text(&status, now, realtime, &zone),
-            "214 of 214 values OK; conntrack full: 95 of 100 connections (95 %); 0 restored"
+            "214 of 214 values OK; conntrack nearly full: 95 of 100 connections (95 %); 0 restored"
         );
-        status.conntrack_full = None;
+        status.conntrack_nearly_full = None;
 
-        status.tally.matching = 211;
+        status.tally.matching = 210;
         status.tally.pending = 2;
         status.tally.drifted = 1;
+        status.tally.unreadable = 1;
         status.tally.restored = 3;
         let key = SysctlKey::parse("net.ipv4.ip_forward").expect("a key");
         status.last = Some((key.into(), Monotonic::from_nanos(99_000_000_000)));
@@ -121,7 +124,7 @@ mod tests {
         status.failed = 1;
         assert_eq!(
             text(&status, now, realtime, &zone),
-            "211 of 214 values OK (2 pending, 1 drifted); restarting: network.service; \
+            "210 of 214 values OK (2 pending, 1 drifted, 1 unreadable); restarting: network.service; \
              1 contended; 1 failed; 3 restored, last net.ipv4.ip_forward Jan  1 00:59; \
              unavailable: fanotify, systemd"
         );

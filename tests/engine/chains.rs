@@ -225,7 +225,7 @@ fn chains_that_keep_changing_are_read_later_and_reported_where_that_lasts() {
     let mut node = node_with_chains(None);
     node.unreadable.insert(resource(CHAINS), BUSY);
     node.chains_changed(&[]);
-    assert_eq!(node.phase(CHAINS), Phase::Unknown);
+    assert_eq!(node.phase(CHAINS), Phase::Unreadable);
     node.unreadable.clear();
     node.pass(Duration::from_secs(1));
     assert_eq!(node.kernel[&resource(CHAINS)], chains(&SERVICES));

@@ -165,15 +165,15 @@ fn a_full_table_is_reported_once_and_when_there_is_room() {
         (811, Some(811)),
     ] {
         count(&mut node, number);
-        let shown = node.engine.status().conntrack_full;
+        let shown = node.engine.status().conntrack_nearly_full;
         assert_eq!(shown.map(|it| it.count), full);
     }
     node.now = node.now + Duration::from_secs(60);
     count(&mut node, 810);
-    assert_eq!(node.engine.status().conntrack_full, None);
+    assert_eq!(node.engine.status().conntrack_nearly_full, None);
     count(&mut node, 900);
     let reported = node.records.iter().filter_map(|it| match it {
-        Record::ConntrackFull(usage) => Some((usage.count, None)),
+        Record::ConntrackNearlyFull(usage) => Some((usage.count, None)),
         Record::ConntrackRecovered(usage, after) => Some((usage.count, Some(after.as_secs()))),
         _ => None,
     });
@@ -189,9 +189,9 @@ fn where_it_is_off_or_unknown_nothing_is_full() {
         max: 1000,
     };
     node.event(Event::ConnectionsCounted(Some(full)));
-    assert_eq!(node.engine.status().conntrack_full, Some(full));
+    assert_eq!(node.engine.status().conntrack_nearly_full, Some(full));
     node.event(Event::ConnectionsCounted(None));
-    assert_eq!(node.engine.status().conntrack_full, None);
+    assert_eq!(node.engine.status().conntrack_nearly_full, None);
 
     let settings = Settings {
         conntrack: ConntrackSettings {
@@ -203,5 +203,5 @@ fn where_it_is_off_or_unknown_nothing_is_full() {
     let mut node = Node::of(settings);
     node.start();
     node.event(Event::ConnectionsCounted(Some(full)));
-    assert_eq!(node.engine.status().conntrack_full, None);
+    assert_eq!(node.engine.status().conntrack_nearly_full, None);
 }

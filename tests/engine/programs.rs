@@ -184,10 +184,10 @@ impl Node {
         watched.expect(text).state.clone()
     }
 
-    /// What the start is reported to have found: how much matches, and is pending.
+    /// What the start is reported to have found: how much matches, and is unreadable.
     fn started(&self) -> Option<(usize, usize)> {
         self.records.iter().find_map(|record| match record {
-            Record::Started(tally, ..) => Some((tally.matching, tally.pending)),
+            Record::Started(tally, ..) => Some((tally.matching, tally.unreadable)),
             _ => None,
         })
     }
@@ -271,9 +271,9 @@ fn a_unit_whose_state_is_unknown_has_not_drifted() {
         node.unreachable = Some(errno);
         let later = after(&node, 61);
         node.tick_until(later);
-        assert_eq!(node.phase(UNIT), Phase::Unknown);
+        assert_eq!(node.phase(UNIT), Phase::Unreadable);
         let tally = node.engine.tally();
-        assert_eq!((tally.drifted, tally.pending, tally.unknown), (0, 1, 1));
+        assert_eq!((tally.drifted, tally.pending, tally.unreadable), (0, 0, 1));
         let failures: Vec<_> = node
             .engine
             .pending()
@@ -301,13 +301,13 @@ fn what_takes_long_to_read_is_unknown_until_it_is_read_and_not_asked_for_again()
         node.event(Event::Read { id, outcome });
     };
     awaited(&mut node);
-    assert_eq!(node.phase(UNIT), Phase::Unknown);
+    assert_eq!(node.phase(UNIT), Phase::Unreadable);
     let pending = node.engine.pending();
     let failure = pending.first().and_then(|it| it.failure.clone());
     assert_eq!(failure, Some(Failure::Unreadable(fault.clone())));
     let later = after(&node, 20);
     node.tick_until(later);
-    assert_eq!(node.phase(UNIT), Phase::Unknown);
+    assert_eq!(node.phase(UNIT), Phase::Unreadable);
     let outcome = ReadOutcome::State(state(ACTIVE));
     node.event(Event::Read { id, outcome });
     assert_eq!(node.phase(UNIT), Phase::Matching);

@@ -147,7 +147,7 @@ proptest! {
         prop_assert!(world.all_hold(), "{:?}", world.kernel.values);
         let tally = world.engine.tally();
         prop_assert_eq!(tally.drifted, 0);
-        prop_assert_eq!(tally.matching + tally.pending, tally.values);
+        prop_assert_eq!(tally.matching + tally.pending + tally.unreadable, tally.values);
         for write in &world.writes {
             let governed = write.key.to_string().starts_with("net.ipv4.conf.")
                 && write.key.name() == "forwarding";

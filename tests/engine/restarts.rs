@@ -349,7 +349,7 @@ fn many_changes_of_interfaces_are_a_restart_where_systemd_is_not_detected() {
     let [episode] = episodes(&world)[..] else {
         panic!("{:?}", world.records)
     };
-    assert_eq!(episode.causes, ["link events"]);
+    assert_eq!(episode.causes, ["link changes"]);
     assert!(episode.units.is_empty());
     assert_eq!(
         (episode.drifts, episode.restored),

@@ -246,7 +246,7 @@ fn without_systemd_a_restart_is_known_by_its_link_events() {
     }
     set("net/ipv4/ip_forward", "0");
     let handled = guard.wait_for("the restart", |record| record.event() == "restart-handled");
-    assert_eq!(handled.field("NETGUARD_CAUSE"), "link events");
+    assert_eq!(handled.field("NETGUARD_CAUSE"), "link changes");
     assert_eq!(handled.field("NETGUARD_VERIFIED"), "yes");
     let drifts = guard.told_of("drift-restored");
     let inside = drifts

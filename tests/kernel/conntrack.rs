@@ -349,7 +349,7 @@ fn a_full_table_is_reported_until_there_is_room() {
         pod.send_to(b"?", (IpAddr::from([203, 0, 113, host]), port))
             .expect("a way");
     }
-    let full = guard.wait_for("the full table", |it| it.event() == "conntrack-full");
+    let full = guard.wait_for("the full table", |it| it.event() == "conntrack-nearly-full");
     assert_eq!(full.field("NETGUARD_CONNTRACK_MAX"), max.to_string());
     let config = guard.config.to_str().expect("a path").to_owned();
     let ask = |words: &[&str]| {
@@ -359,7 +359,10 @@ fn a_full_table_is_reported_until_there_is_room() {
         (text, output.status.code())
     };
     let (text, code) = ask(&["check"]);
-    assert!(text.starts_with("observed conntrack is full: "), "{text}");
+    assert!(
+        text.starts_with("observed conntrack nearly full: "),
+        "{text}"
+    );
     assert_eq!(code, Some(1));
     assert_eq!(ask(&["check", "--ignore-observed"]).1, Some(0));
     let (text, _) = ask(&["explain", "conntrack"]);

@@ -456,17 +456,14 @@ fn what_is_not_answered_is_unknown_before_that_fails() {
     let unknown = "0 of 3 values OK (0 pending, 0 drifted, 3 unknown)";
     wait_for_status(
         &guard,
-        &[
-            unknown,
-            "its state is unknown: iptables has not answered yet",
-        ],
+        &[unknown, "it cannot be read: iptables has not answered yet"],
     );
     run("umount", &["/usr/sbin/xtables-nft-multi"]);
     wait_for_status(&guard, &["3 of 3 values OK"]);
     kill(helper(&guard), Signal::SIGSTOP).expect("it runs");
     let degraded = "degraded: a part of the firewall is not guarded: \
         the firewall helper has not answered for 2 s";
-    let why = "its state is unknown: the firewall helper has not answered for 2 s";
+    let why = "it cannot be read: the firewall helper has not answered for 2 s";
     wait_for_status(&guard, &[unknown, degraded, why]);
     wait_for_status(&guard, &["3 of 3 values OK"]);
 }

@@ -203,14 +203,17 @@ fn existing(
     Ok(engine.watched().map(|it| it.key.clone()).collect())
 }
 
-/// The key of this kernel that ends like this, `net.ipv4.ip_forward` of
-/// `ip_forward`; of the keys of interfaces that of `all`.
+/// The key of this kernel or of the configuration that ends like this,
+/// `net.ipv4.ip_forward` of `ip_forward`; of the keys of interfaces that of `all`.
 ///
 /// # Errors
 /// The exit code, where there are several.
 fn whole(end: &str, settings: &Settings, request: &Request) -> Result<Option<Selector>, u8> {
     let mut keys: Vec<SysctlKey> = Vec::new();
     for pattern in Named::ending(end) {
+        let configured = settings.invariants.iter().filter(|it| !it.is_off());
+        let configured = configured.filter_map(|it| it.selector.key());
+        keys.extend(configured.filter(|it| pattern.matches(it)).cloned());
         let seen = seen(&pattern, settings, request)?;
         keys.extend(
             seen.iter()
@@ -264,7 +267,7 @@ enum Verdict {
     Holds,
     /// And what is required.
     Drifted(String),
-    Unknown(String),
+    Unreadable(String),
 }
 
 /// A key as it is now.
@@ -436,7 +439,7 @@ impl<'a> Subject<'a> {
         };
         for seen in &self.values {
             if let Some(error) = &seen.error {
-                page.item("current", &format!("unknown: {error}"));
+                page.item("current", &format!("unreadable: {error}"));
             }
             let Some(state) = &seen.state else {
                 continue;
@@ -571,11 +574,14 @@ impl<'a> Subject<'a> {
     }
 
     /// The line that would keep the key as it is; `None` where it has no value
-    /// now, or the configuration would not be right with it.
+    /// now, guarding it would have no effect, or the configuration would not be right with it.
     fn line(&self) -> Option<String> {
         let Selector::Key(key) = &self.asked else {
             return None;
         };
+        if self.fact.is_some_and(|fact| !fact.has_effect(key)) {
+            return None;
+        }
         let value = self.values.iter().find_map(|seen| seen.value.as_ref())?;
         let line = format!("\"{key}\" = {}", toml_value(value.as_str()));
         is_accepted(&format!("[sysctl]\n{line}\n")).then_some(line)
@@ -604,7 +610,7 @@ impl<'a> Subject<'a> {
                 Verdict::Drifted(required) => {
                     format!("{value} (drifted, expected {required})")
                 }
-                Verdict::Unknown(why) => format!("unknown: {why}"),
+                Verdict::Unreadable(why) => format!("unreadable: {why}"),
             };
             if group.is_folded() {
                 let by = self.settings.invariants.get(group.invariant);
@@ -636,7 +642,7 @@ impl<'a> Subject<'a> {
     ) -> (Verdict, Option<&'s Value>) {
         let governing = governing.map(|i| &self.settings.invariants[i]);
         match (&seen.error, &seen.value, governing) {
-            (Some(why), ..) => (Verdict::Unknown(why.clone()), None),
+            (Some(why), ..) => (Verdict::Unreadable(why.clone()), None),
             (None, Some(value), Some(invariant)) if invariant.holds(value) => {
                 (Verdict::Holds, Some(value))
             }

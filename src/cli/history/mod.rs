@@ -98,9 +98,11 @@ fn asked(request: &Request, options: args::History) -> (Place, Query) {
     let query = Query {
         since: options.since,
         until: options.until,
-        episode: options.episode,
+        episode: options.restart,
         events: options.events,
-        last: options.last,
+        last: options
+            .last
+            .map(|it| usize::try_from(it).unwrap_or(usize::MAX)),
         ..options.about.into()
     };
     (place, query)

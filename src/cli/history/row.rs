@@ -6,7 +6,7 @@ use crate::journal::fields::{self, Kind};
 use crate::journal::message::deleted_connections;
 use crate::journal::read::Entry;
 use crate::model::Source;
-use crate::words::{Span, line, list, value};
+use crate::words::{Count, Span, line, list, state, value};
 
 /// A record, in the words of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Row {
 }
 
 /// MESSAGE on one line, with the number of the network restart that it belongs to: it is what
-/// `--episode` takes.
+/// `--restart` takes.
 pub(super) fn message(entry: &Entry) -> String {
     match (entry.kind(), entry.episode()) {
         (Some(Kind::RestartHandled), Some(number)) => {
@@ -166,7 +166,7 @@ fn drift(entry: &Entry) -> Option<Drift> {
     } else {
         "-"
     };
-    let shown = |found: Option<&str>| found.map_or_else(|| missing.to_owned(), value);
+    let shown = |found: Option<&str>| found.map_or_else(|| missing.to_owned(), state);
     let restored = match entry.kind() {
         Some(Kind::DriftRestored) => shown(entry.field(fields::OURVALUE)),
         _ => "-".to_owned(),
@@ -216,7 +216,7 @@ fn writer(entry: &Entry) -> Writer {
         .filter(|unit| !entry.units().iter().any(|running| running == unit));
     let unit = unit.map(|unit| format!("of {}", value(unit)));
     let written = writer.count;
-    let times = written.map(|written| format!("{written} of {} times", entry.count()));
+    let times = written.map(|written| Count(written, "time").to_string());
     let more: Vec<String> = pid.into_iter().chain(unit).chain(times).collect();
     let more = more.join(" ");
     if process.is_empty() {
@@ -231,7 +231,9 @@ fn notes(entry: &Entry) -> Vec<String> {
     let sources = entry.all(fields::NETGUARD_SOURCE);
     let at_start = sources.iter().any(|it| it == AT_START);
     let at_start = at_start.then(|| "found at startup".to_owned());
-    let times = (entry.count() > 1).then(|| format!("{} times", entry.count()));
+    let is_by_most = entry.writer().is_some_and(|writer| writer.count.is_some());
+    let total = if is_by_most { " in total" } else { "" };
+    let times = (entry.count() > 1).then(|| format!("{} times{total}", entry.count()));
     let several = entry.several().map(|(keys, first, last)| {
         format!("on {keys} keys from {} to {}", line(first), line(last))
     });

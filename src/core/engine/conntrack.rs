@@ -60,7 +60,7 @@ impl Engine {
         match self.conntrack.full {
             None if usage.exceeds(limit) => {
                 self.conntrack.full = Some((now, usage));
-                self.record(Record::ConntrackFull(usage));
+                self.record(Record::ConntrackNearlyFull(usage));
             }
             None => return,
             Some((since, _)) if usage.is_well_below(limit) => {

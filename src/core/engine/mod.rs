@@ -523,7 +523,7 @@ impl Engine {
             observe: self.selection.observing(),
             starting: !self.looked,
             refused: self.refused.clone(),
-            conntrack_full: self.conntrack.full(),
+            conntrack_nearly_full: self.conntrack.full(),
         }
     }
 

@@ -68,7 +68,7 @@ impl Engine {
         let open = tracked.open_drift.as_ref();
         let failed = tracked.failed.as_deref();
         // What it was is not what it is.
-        let is_known = because != Because::Unknown;
+        let is_known = because != Because::Unreadable;
         Pending {
             key: tracked.key.clone(),
             others: 0,

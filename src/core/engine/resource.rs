@@ -218,7 +218,7 @@ pub enum Phase {
     /// The kernel does not have it now.
     Pending,
     /// It could not be read, and what answers is asked again later.
-    Unknown,
+    Unreadable,
     /// It has changed, and is left alone for now.
     Waiting(Wait),
     /// It has drifted, and this, which it needs, is not there either.
@@ -242,7 +242,7 @@ impl Phase {
         match self {
             Phase::Unread => Some(Because::Unread),
             Phase::Pending => Some(Because::Absent),
-            Phase::Unknown => Some(Because::Unknown),
+            Phase::Unreadable => Some(Because::Unreadable),
             Phase::Waiting(wait) => Some(Because::Wait(*wait)),
             Phase::Blocked(needs) => Some(Because::Needs(needs.clone())),
             Phase::Matching
@@ -262,7 +262,7 @@ pub enum Because {
     /// The kernel does not have it now.
     Absent,
     /// It could not be read.
-    Unknown,
+    Unreadable,
     /// It is left alone for now.
     Wait(Wait),
     /// What it needs is not there.
@@ -274,7 +274,7 @@ impl fmt::Display for Because {
         f.write_str(match self {
             Because::Unread => "it was not checked yet",
             Because::Absent => "it does not exist",
-            Because::Unknown => "its state is unknown",
+            Because::Unreadable => "it cannot be read",
             Because::Wait(Wait::Owner) => "its owner is at work",
             Because::Wait(Wait::Grace) => "grace period for its owner",
             Because::Wait(Wait::Writer) => "its writer is being identified",
@@ -647,7 +647,7 @@ impl Tracked {
         self.cause = None;
         self.governed = false;
         self.suspected = false;
-        if !matches!(state, Phase::Failed | Phase::Unknown) {
+        if !matches!(state, Phase::Failed | Phase::Unreadable) {
             self.failed = None;
         }
         let changed = self.state != state;

@@ -17,7 +17,7 @@ const LINKS: usize = 5;
 /// See [`LINKS`].
 const LINKS_WITHIN: Duration = Duration::from_secs(2);
 /// The cause of such an episode.
-const LINK_EVENTS: &str = "link events";
+const LINK_CHANGES: &str = "link changes";
 
 impl Engine {
     /// Something happened to a unit of systemd's.
@@ -80,7 +80,7 @@ impl Engine {
             self.links_moved.clear();
             return;
         }
-        let by_links = |episode: &OpenEpisode| episode.causes.iter().any(|it| it == LINK_EVENTS);
+        let by_links = |episode: &OpenEpisode| episode.causes.iter().any(|it| it == LINK_CHANGES);
         if let Some(episode) = self.episode.as_mut().filter(|it| by_links(it)) {
             episode.moved = now;
             return self.await_idle(now);
@@ -93,7 +93,7 @@ impl Engine {
         let began = std::mem::take(&mut self.links_moved)[0];
         let is_new = self.episode.is_none();
         let episode = self.open_episode(now);
-        episode.announced(LINK_EVENTS, now);
+        episode.announced(LINK_CHANGES, now);
         if is_new {
             episode.opened = began;
             self.adopt_drifts(began);

@@ -44,11 +44,11 @@ impl Engine {
             ReadOutcome::Refused(fault)
                 if self.is_unanswered(id, fault.errno) || self.is_followed(id) =>
             {
-                self.unknown(id, &Failure::Unreadable(fault), None, now);
+                self.unreadable(id, &Failure::Unreadable(fault), None, now);
             }
             ReadOutcome::Refused(fault) if self.is_busy(id, fault.errno) => {
                 let cause = self.values.get(id).and_then(|it| it.cause.clone());
-                self.unknown(id, &Failure::Unreadable(fault), Some(CHANGES_TAKE), now);
+                self.unreadable(id, &Failure::Unreadable(fault), Some(CHANGES_TAKE), now);
                 // It is read again soon, and for the same reason.
                 self.values.change(id, |it| it.cause = cause);
             }
@@ -172,7 +172,7 @@ impl Engine {
     /// drift stays known.
     fn changing(&mut self, id: ValueId, now: Monotonic) {
         let state = self.values.get(id).map(Tracked::state);
-        if let Some(Phase::Unread | Phase::Matching | Phase::Pending | Phase::Unknown) = state {
+        if let Some(Phase::Unread | Phase::Matching | Phase::Pending | Phase::Unreadable) = state {
             self.settled(id, Phase::Waiting(Wait::Owner), now);
         }
         self.retry_at(id, now + CHANGE_TAKES);

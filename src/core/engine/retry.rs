@@ -68,7 +68,7 @@ impl Engine {
 
     /// How it stands cannot be found out; it is tried again after `first`. What is known of a
     /// drift stays known, also of one that is being restored.
-    pub(super) fn unknown(
+    pub(super) fn unreadable(
         &mut self,
         id: ValueId,
         failure: &Failure,
@@ -81,7 +81,7 @@ impl Engine {
         };
         let wait = tracked.fail_quietly(failure, first, sweep);
         if !matches!(tracked.state(), Phase::Restoring(_)) {
-            self.settled(id, Phase::Unknown, now);
+            self.settled(id, Phase::Unreadable, now);
         }
         self.retry_at(id, now + wait);
     }
@@ -94,7 +94,7 @@ impl Engine {
         };
         if matches!(tracked.state(), Phase::Unread | Phase::Matching) {
             tracked.fail_quietly(&Failure::Unreadable(fault), None, sweep);
-            self.values.set_state(id, Phase::Unknown);
+            self.values.set_state(id, Phase::Unreadable);
             self.status_changed = true;
         }
     }

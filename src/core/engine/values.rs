@@ -75,12 +75,12 @@ fn bit(folder: InterfaceFolder) -> u8 {
 struct Counts {
     matching: usize,
     pending: usize,
-    /// Of those, what was not read yet.
-    unread: usize,
-    /// Of those, what could not be read.
-    unknown: usize,
     /// Of those, what is left alone for now.
     waiting: usize,
+    /// What could not be read.
+    unreadable: usize,
+    /// Of those, what was not read yet.
+    unread: usize,
     drifted: usize,
     contended: usize,
     failed: usize,
@@ -91,9 +91,9 @@ impl Counts {
     fn of(&mut self, state: &Phase) -> [Option<&mut usize>; 2] {
         match state {
             Phase::Matching => [Some(&mut self.matching), None],
-            Phase::Unread => [Some(&mut self.pending), Some(&mut self.unread)],
+            Phase::Unread => [Some(&mut self.unreadable), Some(&mut self.unread)],
             Phase::Waiting(_) => [Some(&mut self.pending), Some(&mut self.waiting)],
-            Phase::Unknown => [Some(&mut self.pending), Some(&mut self.unknown)],
+            Phase::Unreadable => [Some(&mut self.unreadable), None],
             Phase::Pending | Phase::Blocked(_) => [Some(&mut self.pending), None],
             Phase::Drifted { .. } => [Some(&mut self.drifted), Some(&mut self.observed)],
             Phase::Restoring(_) => [Some(&mut self.drifted), None],
@@ -412,7 +412,7 @@ impl Values {
             values: self.len(),
             matching: self.counts.matching,
             pending: self.counts.pending,
-            unknown: self.counts.unread + self.counts.unknown,
+            unreadable: self.counts.unreadable,
             drifted: self.counts.drifted,
             restored,
         }

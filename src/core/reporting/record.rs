@@ -52,8 +52,8 @@ pub enum Record {
     Degraded(Limitation),
     /// It can again.
     Recovered(LimitationKind),
-    /// The kernel's conntrack table is full, or nearly.
-    ConntrackFull(Usage),
+    /// The kernel's conntrack table is nearly full, or full.
+    ConntrackNearlyFull(Usage),
     /// It has room again, after so long.
     ConntrackRecovered(Usage, Duration),
     /// A changed configuration is in force.
@@ -130,10 +130,10 @@ pub struct Tally {
     pub values: usize,
     /// Values that are as expected.
     pub matching: usize,
-    /// Values that the kernel does not have now, or that are not known.
+    /// Values that cannot be restored now: the kernel does not have them, or what they need.
     pub pending: usize,
-    /// Of these, what was not read: how it stands is unknown.
-    pub unknown: usize,
+    /// Values that could not be read, or were not yet.
+    pub unreadable: usize,
     /// Values that are not as expected: drifted (mode `observe`), contended or failed.
     pub drifted: usize,
     /// Drifts restored since the start.
@@ -328,5 +328,5 @@ pub struct Status {
     /// The last configuration that was refused, until one is taken.
     pub refused: Option<Refusal>,
     /// How full the kernel's conntrack table is, where it is full.
-    pub conntrack_full: Option<Usage>,
+    pub conntrack_nearly_full: Option<Usage>,
 }

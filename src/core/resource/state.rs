@@ -176,6 +176,9 @@ impl State {
         match text.split_once(' ') {
             None if text == "absent" => return Some(State::Absent),
             None if text == "present" => return Some(State::with(Vec::new())),
+            Some(("no", name)) => {
+                return Some(State::with(vec![(Attribute::of(name)?, Value::default())]));
+            }
             Some((count, "rule" | "rules")) if count.parse::<u64>().is_ok() => {
                 let all = [(Attribute::State, "filled"), (Attribute::RuleCount, count)];
                 let all = all.map(|(name, value)| (name, Value::new(value)));
@@ -333,13 +336,16 @@ impl From<Value> for State {
     }
 }
 
-/// `1`, `via 10.39.0.1 dev eth0`, `inactive load masked`, `present` where there are no attributes, `absent`.
+/// `1`, `via 10.39.0.1 dev eth0`, `inactive load masked`, `no members`, `present` where there are no attributes, `absent`.
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             State::Absent => f.write_str("absent"),
             State::Value(value) => value.fmt(f),
             State::Attributes(attributes) if attributes.is_empty() => f.write_str("present"),
+            State::Attributes(all) if all.len() == 1 && all[0].1.as_str().is_empty() => {
+                write!(f, "no {}", all[0].0.as_str())
+            }
             State::Attributes(_) if self.get(Attribute::Rules).is_some() => {
                 self.clone().without_rules().fmt(f)
             }
@@ -387,6 +393,7 @@ mod tests {
             "lladdr 46:2a:0d:29:d1:eb nud permanent",
             "dev nexthops src 10.0.0.9",
             "inactive load masked",
+            "no members",
             "1 rule",
             "5000 rules",
             "empty",

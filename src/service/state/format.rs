@@ -73,7 +73,7 @@ pub struct Contents {
     pub degraded: Vec<Degraded>,
     /// How full the kernel's conntrack table is, where it is full.
     #[serde(default)]
-    pub conntrack_full: Option<ConntrackState>,
+    pub conntrack_nearly_full: Option<ConntrackState>,
     /// The number of the last network restart since the boot.
     pub episodes: u64,
     /// The network restart in progress.
@@ -121,11 +121,11 @@ pub struct Values {
     /// As expected.
     #[serde(alias = "holding")]
     pub ok: usize,
-    /// Currently absent.
+    /// What cannot be restored now.
     pub pending: usize,
-    /// Of these, what was not read: how it stands is unknown.
+    /// What could not be read.
     #[serde(default)]
-    pub unknown: usize,
+    pub unreadable: usize,
     /// Not as expected.
     #[serde(alias = "wrong")]
     pub drifted: usize,
@@ -273,7 +273,7 @@ impl Contents {
                 watched: tally.values,
                 ok: tally.matching,
                 pending: tally.pending,
-                unknown: tally.unknown,
+                unreadable: tally.unreadable,
                 drifted: tally.drifted,
                 contended: status.contended,
                 failed: status.failed,
@@ -287,7 +287,7 @@ impl Contents {
             }),
             unavailable: status.lost.iter().map(ToString::to_string).collect(),
             degraded: status.limitations.iter().map(Degraded::of).collect(),
-            conntrack_full: status.conntrack_full.map(ConntrackState::from),
+            conntrack_nearly_full: status.conntrack_nearly_full.map(ConntrackState::from),
             episodes: memory.episodes,
             episode: memory.episode.clone(),
             outages: memory

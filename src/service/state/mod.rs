@@ -29,7 +29,7 @@ pub use format::{
 };
 pub use keeper::Keeper;
 pub use lock::Holder;
-pub use pending::PendingState;
+pub use pending::{PendingState, WhyPending};
 
 use crate::clock;
 use crate::engine::{Memory, Preserved};

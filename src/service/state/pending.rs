@@ -8,7 +8,7 @@ use crate::engine::{Because, Failure, Pending, Remembered, Wait};
 use crate::journal::message::unreadable;
 use crate::resource::Resource;
 
-/// Values of one invariant that are pending for the same reason.
+/// Values of one invariant that are pending, or cannot be read, for the same reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PendingState {
     /// The first of them.
@@ -34,7 +34,7 @@ pub struct PendingState {
     pub until_usec: Option<u64>,
 }
 
-/// Why a value is pending.
+/// Why a value is pending or unreadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhyPending {
@@ -43,7 +43,8 @@ pub enum WhyPending {
     /// The kernel does not have it.
     Absent,
     /// It could not be read.
-    Unknown,
+    #[serde(alias = "unknown")]
+    Unreadable,
     /// What it needs is not there.
     Needs,
     /// Its owner is at work on it.
@@ -99,7 +100,7 @@ impl From<&Because> for WhyPending {
         match because {
             Because::Unread => WhyPending::Unread,
             Because::Absent => WhyPending::Absent,
-            Because::Unknown => WhyPending::Unknown,
+            Because::Unreadable => WhyPending::Unreadable,
             Because::Needs(_) => WhyPending::Needs,
             Because::Wait(Wait::Owner) => WhyPending::Owner,
             Because::Wait(Wait::Grace) => WhyPending::Grace,

@@ -54,7 +54,7 @@ fn the_history_reports_what_a_restart_did() {
         of_unit.contains(IP_FORWARD) && !of_unit.contains("started:"),
         "{of_unit}"
     );
-    let of_episode = history(machine, &["--episode", episode, "--last", "1"]);
+    let of_episode = history(machine, &["--restart", episode, "--last", "1"]);
     assert!(of_episode.contains(&handled), "{of_episode}");
     assert!(!of_episode.contains(IP_FORWARD), "{of_episode}");
 
@@ -203,7 +203,7 @@ fn journalctl_explains_each_kind() {
         "Subject: net.ipv4.ip_forward drifted and was restored",
         "net.ipv4.ip_forward was changed, although /etc/netguard/netguard.toml:6 requires",
         "Subject: Network restart completed; all values checked",
-        "netguard history --episode 1",
+        "netguard history --restart 1",
         "Subject: netguard stopped; the network state is no longer guarded",
     ] {
         assert!(explained.contains(said), "{said}: {explained}");
