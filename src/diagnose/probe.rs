@@ -132,10 +132,12 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         let now = Instant::now();
         // What waits was in time, however late this thread is.
         for tap in &taps {
-            drain(&mut log, tap, packet, token)?;
+            drain(&mut log, |log, bytes| see(log, tap, bytes, packet, token))?;
         }
         for receiver in &receivers {
-            receive(&mut log, receiver, packet, token)?;
+            drain(&mut log, |log, bytes| {
+                receive(log, receiver, bytes, packet, token)
+            })?;
         }
         if log.count() >= MOST {
             let text = format!("too many other packets from and to {}", packet.to);
@@ -245,42 +247,45 @@ fn filter(address: IpAddr) -> [Step; 10] {
     ]
 }
 
-/// Takes in what a socket has seen.
+/// Takes in what waits at a socket, one message after another.
 fn drain(
     log: &mut Log,
-    (site, tap): &(Site, OwnedFd),
-    packet: &Packet,
-    token: Token,
+    mut read: impl FnMut(&mut Log, &mut [u8]) -> nix::Result<()>,
 ) -> io::Result<()> {
     let mut bytes = [0; LONGEST];
-    let mut room = cmsg_space!(TimeSpec);
     while log.count() < MOST {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let (fd, flags) = (tap.as_raw_fd(), MsgFlags::MSG_TRUNC);
-        let received = recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), flags);
-        let (length, from, at) = match received {
-            Ok(it) => {
-                let stamp = it.cmsgs().ok().and_then(|mut all| {
-                    all.find_map(|it| match it {
-                        ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
-                        _ => None,
-                    })
-                });
-                (it.bytes, it.address, stamp)
-            }
-            Err(Errno::EINTR) => continue,
-            Err(Errno::EAGAIN) => break,
+        match read(log, &mut bytes) {
             // An interface went down.
-            Err(Errno::ENETDOWN) => continue,
+            Ok(()) | Err(Errno::EINTR | Errno::ENETDOWN) => {}
+            Err(Errno::EAGAIN) => break,
             Err(errno) => return Err(errno.into()),
-        };
-        let Some(from) = from else {
-            continue;
-        };
-        // A pod drops what is for another hardware address; of the node a bridge may take it.
-        if from.pkttype() == OTHER_HOST && *site != Site::Node {
-            continue;
         }
+    }
+    Ok(())
+}
+
+/// What a packet socket has seen.
+fn see(
+    log: &mut Log,
+    (site, tap): &(Site, OwnedFd),
+    bytes: &mut [u8],
+    packet: &Packet,
+    token: Token,
+) -> nix::Result<()> {
+    let mut room = cmsg_space!(TimeSpec);
+    let mut parts = [IoSliceMut::new(bytes)];
+    let (fd, flags) = (tap.as_raw_fd(), MsgFlags::MSG_TRUNC);
+    let received = recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), flags)?;
+    let at = received.cmsgs().ok().and_then(|mut all| {
+        all.find_map(|it| match it {
+            ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+            _ => None,
+        })
+    });
+    let (length, from) = (received.bytes, received.address);
+    // A pod drops what is for another hardware address; of the node a bridge may take it.
+    let is_taken = |it: &LinkAddr| it.pkttype() != OTHER_HOST || *site == Site::Node;
+    if let Some(from) = from.filter(is_taken) {
         let place = Place {
             site: *site,
             index: u32::try_from(from.ifindex()).unwrap_or(0),
@@ -288,38 +293,29 @@ fn drain(
             at: at.unwrap_or_default(),
             length,
         };
-        let bytes = &bytes[..length.min(LONGEST)];
-        log.take(place, bytes, packet, token);
+        log.take(place, &bytes[..length.min(LONGEST)], packet, token);
     }
     Ok(())
 }
 
-/// Takes in what a socket has received, from the header of IP on.
+/// What a socket has received, from the header of IP on.
 fn receive(
     log: &mut Log,
     (kind, socket): &(Kind, Socket),
+    bytes: &mut [u8],
     packet: &Packet,
     token: Token,
-) -> io::Result<()> {
-    let mut bytes = [0; LONGEST];
-    while log.count() < MOST {
-        match recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut bytes) {
-            Ok((length, from)) => {
-                let bytes = &bytes[..length.min(LONGEST)];
-                let from = from.as_ref().and_then(SockaddrStorage::as_sockaddr_in6);
-                match (packet.from, from) {
-                    // The kernel keeps the header of IPv6.
-                    (IpAddr::V6(own), Some(from)) => {
-                        let header = header(*kind, from.ip(), own);
-                        log.receive(&[&header, bytes].concat(), packet, token);
-                    }
-                    _ => log.receive(bytes, packet, token),
-                }
-            }
-            Err(Errno::EAGAIN) => break,
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
+) -> nix::Result<()> {
+    let (length, from) = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), bytes)?;
+    let bytes = &bytes[..length.min(LONGEST)];
+    let from = from.as_ref().and_then(SockaddrStorage::as_sockaddr_in6);
+    match (packet.from, from) {
+        // The kernel keeps the header of IPv6.
+        (IpAddr::V6(own), Some(from)) => {
+            let header = header(*kind, from.ip(), own);
+            log.receive(&[&header, bytes].concat(), packet, token);
         }
+        _ => log.receive(bytes, packet, token),
     }
     Ok(())
 }

@@ -167,6 +167,16 @@ static BREAKAGES: &[Breakage] = &[
         "filter FORWARD rule 1",
         &[(Node, "iptables-legacy -A FORWARD -i INGRESS -j DROP")],
     ),
+    // What a set is called is not what the rule does.
+    broken(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        &[(
+            Node,
+            "ipset create reject hash:ip; ipset add reject POD
+             iptables -A FORWARD -m set --match-set reject src -j DROP",
+        )],
+    ),
     // What a comment says is no command where the fix is pasted into a shell.
     broken(
         "rule",

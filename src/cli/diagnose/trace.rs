@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use crate::cli::print;
+use crate::diagnosis::firewall::Backend;
 use crate::diagnosis::observed::Seen;
-use crate::diagnosis::trace::{At, Backend, Hop, Trace};
+use crate::diagnosis::trace::{At, Hop, Trace};
 use crate::words::Count;
 
 /// The greatest width of the column with the place.

@@ -83,7 +83,7 @@ fn stopped(unit: &UnitState) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::checks::tests::nothing;
+    use crate::diagnosis::judge::tests::nothing;
     use crate::diagnosis::observed::{Answer, Link, Network, Pod};
     use crate::resource::Name;
 

@@ -3,15 +3,24 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::native::{FAMILY, address_range};
-use super::observed::{Packet, Protocol, Seen};
-use super::routing::contains;
-use super::trace::Backend;
-use crate::model::facts::integer;
-use crate::resource::{Attribute, FirewallTable, Prefix, SetName, SetType, State, words_of_line};
+pub use super::matching::{Mark, Traffic};
+use super::matching::{Match, Matching, mark};
+use super::native;
+use super::packet::Seen;
+use crate::resource::{FirewallTable, SetName, State, words_of_line};
+
+words! {
+    /// Who has a table.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Backend {
+        /// nf_tables, for nft and for iptables-nft.
+        Nft = "nf_tables",
+        /// The tables of ip_tables and ip6_tables.
+        Legacy = "legacy",
+    }
+}
 
 /// The firewall of a node, for one address family.
 #[derive(Debug, Clone, Default)]
@@ -115,60 +124,6 @@ impl Chain {
     }
 }
 
-/// A packet at one hook.
-#[derive(Debug, Clone, Copy)]
-pub struct Traffic<'a> {
-    /// The source.
-    pub from: IpAddr,
-    /// The destination.
-    pub to: IpAddr,
-    /// The interface that it came in through.
-    pub iif: Option<&'a str>,
-    /// The interface that it leaves through.
-    pub oif: Option<&'a str>,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The port of the request's destination.
-    pub port: Option<u16>,
-    /// Whether it is the answer.
-    pub is_reply: bool,
-    /// Whether it is the error that asks the sender of one for shorter packets.
-    pub is_error: bool,
-    /// Whether it is known that its destination was not translated.
-    pub is_untranslated: bool,
-    /// Its mark.
-    pub mark: Mark,
-    /// Which addresses are the node's own.
-    pub own: &'a BTreeSet<IpAddr>,
-}
-
-impl<'a> Traffic<'a> {
-    /// A packet that has passed no interface yet.
-    pub fn new(packet: &Packet, is_reply: bool, own: &'a BTreeSet<IpAddr>) -> Traffic<'a> {
-        Traffic {
-            from: packet.from,
-            to: packet.to,
-            iif: None,
-            oif: None,
-            protocol: packet.protocol,
-            port: packet.port,
-            is_reply,
-            is_error: false,
-            is_untranslated: false,
-            mark: Mark::NONE,
-            own,
-        }
-    }
-}
-
-/// Whether a rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Match {
-    No,
-    Unknown,
-    Yes,
-}
-
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -228,23 +183,6 @@ const MOST: usize = 200_000;
 /// How deep chains may call each other.
 const DEEPEST: usize = 32;
 
-/// The mark of a packet: which bits are known, and what they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// The bits.
-    pub value: u32,
-    /// Those that are known.
-    pub known: u32,
-}
-
-impl Mark {
-    /// That of a packet which nobody has marked.
-    pub const NONE: Mark = Mark {
-        value: 0,
-        known: u32::MAX,
-    };
-}
-
 struct Walk<'a> {
     ruleset: &'a Ruleset,
     sets: &'a BTreeMap<SetName, Seen<State>>,
@@ -286,7 +224,15 @@ const MOST_SKIPPED: usize = 32;
 enum End {
     /// The chain is over.
     Over,
-    Fate(Fate, Place),
+    Fate(Fate, Option<Place>),
+}
+
+/// What follows a rule.
+enum Next {
+    On,
+    /// The chain may be over.
+    Unsure,
+    End(End),
 }
 
 impl Firewall {
@@ -341,14 +287,22 @@ impl Firewall {
                     "DROP" => Fate::Dropped,
                     _ => Fate::Accepted,
                 };
-                (fate, walk.place(chain, 0, policy))
+                let by = Place {
+                    command: ruleset.command.clone(),
+                    table,
+                    chain: chain.clone(),
+                    number: 0,
+                    rule: policy.to_owned(),
+                    handle: None,
+                };
+                (fate, Some(by))
             }
         };
         let other = |(own, _): &(Fate, Place)| *own != fate;
         let unsure = walk.unsure.into_iter().filter(other);
         let outcome = Outcome {
             fate,
-            by: Some(by),
+            by,
             unsure: unsure.map(|(_, place)| place).collect(),
             mark: walk.mark,
         };
@@ -575,104 +529,112 @@ impl Ruleset {
 }
 
 impl<'a> Walk<'a> {
-    fn place(&self, chain: &str, number: usize, rule: &str) -> Place {
-        let own = self.ruleset.chain(self.table, chain);
-        let index = number.checked_sub(1);
-        Place {
-            command: self.ruleset.command.clone(),
-            table: self.table,
-            chain: chain.to_owned(),
-            number,
-            rule: rule.to_owned(),
-            handle: index.and_then(|it| own?.handle(it)),
-        }
-    }
-
     fn end(&mut self, step: Step<'a>) {
         let mut way = self.callers.clone();
         way.push(step);
         self.ends.push(way);
     }
 
+    /// A rule that may decide what becomes of the packet.
+    fn doubt(&mut self, fate: Fate, step: Step<'a>) {
+        let place = self.ruleset.place(self.table, step);
+        self.unsure.extend(place.map(|it| (fate, it)));
+    }
+
     fn chain(&mut self, name: &'a str, chain: &'a Chain, mut is_sure: bool, depth: usize) -> End {
-        for (index, rule) in chain.rules.iter().enumerate() {
+        for index in 0..chain.rules.len() {
+            let step = (name, index);
             self.steps += 1;
             if self.steps > MOST || depth > DEEPEST {
-                self.unsure
-                    .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
+                self.doubt(Fate::Elsewhere, step);
                 return End::Over;
             }
-            if self.without.contains(&(name, index)) {
+            if self.without.contains(&step) {
                 continue;
             }
             let Some(all) = chain.words(index) else {
-                self.unsure
-                    .push((Fate::Elsewhere, self.place(name, index + 1, rule)));
+                self.doubt(Fate::Elsewhere, step);
                 continue;
             };
             for (words, is_met) in self.met(&all) {
-                let target = split(words).1;
-                let is_certain = is_sure && is_met;
-                let place = self.place(name, index + 1, rule);
-                let fate = match target.name {
-                    "" => continue,
-                    "ACCEPT" => Fate::Accepted,
-                    it if DROPS.contains(&it) => Fate::Dropped,
-                    "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Fate::Translated,
-                    "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
-                    "RETURN" if is_certain => {
-                        self.end((name, index));
-                        return End::Over;
-                    }
-                    "RETURN" => {
-                        is_sure = false;
-                        continue;
-                    }
-                    "MARK" => {
-                        self.set_mark(target.options, is_certain);
-                        continue;
-                    }
-                    // Neither translation nor the state of a connection is as for others then.
-                    "CT" | "NOTRACK" if target.is_untracked() => {
-                        self.unsure.push((Fate::Elsewhere, place));
-                        continue;
-                    }
-                    "CONNMARK" => {
-                        let restores = target.options.iter().any(|it| it == "--restore-mark");
-                        if restores {
-                            self.mark.known = 0;
-                        }
-                        continue;
-                    }
-                    other => {
-                        let key = (self.table, other.to_owned());
-                        let found = self.ruleset.chains.get_key_value(&key);
-                        let Some(((_, other), called)) = found else {
-                            continue;
-                        };
-                        self.callers.push((name, index));
-                        let end = self.chain(other, called, is_certain, depth + 1);
-                        self.callers.pop();
-                        match end {
-                            End::Over if target.is_goto && is_certain => {
-                                self.end((name, index));
-                                return End::Over;
-                            }
-                            End::Over if target.is_goto => is_sure = false,
-                            End::Over => {}
-                            end => return end,
-                        }
-                        continue;
-                    }
-                };
-                if is_certain {
-                    self.end((name, index));
-                    return End::Fate(fate, place);
+                match self.apply(step, &split(words).1, is_sure && is_met, depth) {
+                    Next::On => {}
+                    Next::Unsure => is_sure = false,
+                    Next::End(end) => return end,
                 }
-                self.unsure.push((fate, place));
             }
         }
         End::Over
+    }
+
+    /// Does what a rule does that matches, or may.
+    fn apply(
+        &mut self,
+        step: Step<'a>,
+        target: &Target<'_>,
+        is_certain: bool,
+        depth: usize,
+    ) -> Next {
+        let fate = match target.name {
+            "ACCEPT" => Fate::Accepted,
+            it if DROPS.contains(&it) => Fate::Dropped,
+            "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Fate::Translated,
+            "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
+            "RETURN" => return self.leave(step, is_certain),
+            "MARK" => {
+                self.set_mark(target.options, is_certain);
+                return Next::On;
+            }
+            // Neither translation nor the state of a connection is as for others then.
+            "CT" | "NOTRACK" if target.is_untracked() => {
+                self.doubt(Fate::Elsewhere, step);
+                return Next::On;
+            }
+            "CONNMARK" => {
+                if target.options.iter().any(|it| it == "--restore-mark") {
+                    self.mark.known = 0;
+                }
+                return Next::On;
+            }
+            _ => return self.call(step, target, is_certain, depth),
+        };
+        if !is_certain {
+            self.doubt(fate, step);
+            return Next::On;
+        }
+        self.end(step);
+        Next::End(End::Fate(fate, self.ruleset.place(self.table, step)))
+    }
+
+    /// Follows a rule to another chain, if it leads to one.
+    fn call(
+        &mut self,
+        step: Step<'a>,
+        target: &Target<'_>,
+        is_certain: bool,
+        depth: usize,
+    ) -> Next {
+        let key = (self.table, target.name.to_owned());
+        let Some(((_, name), called)) = self.ruleset.chains.get_key_value(&key) else {
+            return Next::On;
+        };
+        self.callers.push(step);
+        let end = self.chain(name, called, is_certain, depth + 1);
+        self.callers.pop();
+        match end {
+            End::Over if target.is_goto => self.leave(step, is_certain),
+            End::Over => Next::On,
+            end => Next::End(end),
+        }
+    }
+
+    /// Leaves the chain.
+    fn leave(&mut self, step: Step<'a>, is_certain: bool) -> Next {
+        if !is_certain {
+            return Next::Unsure;
+        }
+        self.end(step);
+        Next::End(End::Over)
     }
 
     /// Those of the rules that one stands for that match, or may; and whether that is certain.
@@ -725,30 +687,16 @@ impl<'a> Walk<'a> {
 /// The targets that end a packet's way.
 const DROPS: [&str; 3] = ["DROP", "REJECT", "TARPIT"];
 
-/// Whether a rule of iptables drops what it matches.
-pub(super) fn is_drop(rule: &str) -> bool {
-    words_of_line(rule).is_some_and(|words| DROPS.contains(&split(&words).1.name))
-}
-
-/// What a rule that drops packets does: `reject` where the sender gets an error, else `drop`.
-pub(super) fn dropping(rule: &str) -> &'static str {
-    let words = words_of_line(rule).unwrap_or_default();
-    let mut words = words.iter().map(String::as_str);
-    while let Some(word) = words.next() {
-        match word {
-            "--comment" | "comment" => _ = words.next(),
-            "REJECT" | "reject" => return "reject",
-            _ => {}
-        }
-    }
-    "drop"
-}
-
-/// `VALUE/MASK`
-pub(super) fn mark(text: &str) -> Option<(u32, u32)> {
-    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
-    let number = |text| integer(text).and_then(|it| u32::try_from(it).ok());
-    Some((number(value)?, number(mask)?))
+/// Whether a rule drops what it matches, and whether its sender gets an error, as iptables or
+/// nft prints it.
+pub(super) fn dropping(rule: &str) -> Option<bool> {
+    let words = words_of_line(rule)?;
+    let end = match split(&words).1.name {
+        "" => native::end(&words)?,
+        _ => words,
+    };
+    let name = split(&end).1.name;
+    DROPS.contains(&name).then_some(name == "REJECT")
 }
 
 /// What a rule does where it matches.
@@ -790,243 +738,37 @@ fn split(words: &[String]) -> (&[String], Target<'_>) {
     (words, target)
 }
 
-/// The matches of a rule, applied to a packet.
-struct Matching<'a> {
-    sets: &'a BTreeMap<SetName, Seen<State>>,
-    traffic: &'a Traffic<'a>,
-    mark: Mark,
-    /// Whether `--mark` means the mark of the connection, which is not known.
-    is_connmark: bool,
-    result: Match,
-    /// The options that do not match.
-    failed: Vec<String>,
-    /// The set that lacks the source.
-    lacking: Option<SetName>,
-}
-
-impl<'a> Matching<'a> {
-    fn new(sets: &'a BTreeMap<SetName, Seen<State>>, traffic: &'a Traffic<'a>) -> Self {
-        Matching {
-            sets,
-            traffic,
-            mark: traffic.mark,
-            is_connmark: false,
-            result: Match::Yes,
-            failed: Vec::new(),
-            lacking: None,
-        }
-    }
-
-    fn all(&mut self, words: &[String]) {
-        self.is_connmark = words.windows(2).any(|it| it == ["-m", "connmark"]);
-        let mut words = words.iter().map(String::as_str).peekable();
-        let mut is_inverted = false;
-        while let Some(option) = words.next() {
-            if option == "!" {
-                is_inverted = true;
-                continue;
-            }
-            let mut values = Vec::new();
-            if option.starts_with('-') && !["-f", "--syn"].contains(&option) {
-                // A comment may look like an option.
-                values.extend(words.next());
-                while let Some(word) = words.peek()
-                    && option != "--comment"
-                    && *word != "!"
-                    && !word.starts_with('-')
-                {
-                    values.extend(words.next());
-                }
-            }
-            let matched = match (self.one(option, &values), is_inverted) {
-                (Match::Yes, true) => Match::No,
-                (Match::No, true) => Match::Yes,
-                (matched, _) => matched,
-            };
-            if matched == Match::No {
-                self.failed.push(option.to_owned());
-                if let ("--match-set", false, [name, "src"]) = (option, is_inverted, &values[..]) {
-                    self.lacking = SetName::parse(name);
-                }
-            }
-            self.result = self.result.min(matched);
-            is_inverted = false;
-        }
-    }
-
-    fn one(&self, option: &str, values: &[&str]) -> Match {
-        let traffic = self.traffic;
-        let value = values.first().copied().unwrap_or_default();
-        let is = |met: bool| if met { Match::Yes } else { Match::No };
-        match option {
-            "-m" | "--comment" => Match::Yes,
-            "-s" => is_in(value, traffic.from),
-            "-d" => is_in(value, traffic.to),
-            "-i" => is(traffic.iif.is_some_and(|own| meets_name(value, own))),
-            "-o" => is(traffic.oif.is_some_and(|own| meets_name(value, own))),
-            "-p" => is(self.is_protocol(value)),
-            "-f" => Match::No,
-            "--dport" | "--dports" | "--destination-port" if !traffic.is_reply => self.port(value),
-            "--sport" | "--sports" | "--source-port" if traffic.is_reply => self.port(value),
-            "--ctstate" | "--state" => {
-                let own = match (traffic.is_error, traffic.is_reply) {
-                    (true, _) => "RELATED",
-                    (_, true) => "ESTABLISHED",
-                    (_, false) => "NEW",
-                };
-                let mut states = value.split(',');
-                match states.clone().any(|it| it == own) {
-                    true => Match::Yes,
-                    false
-                        if states
-                            .any(|it| it == "SNAT" || it == "DNAT" && !traffic.is_untranslated) =>
-                    {
-                        Match::Unknown
-                    }
-                    false => Match::No,
-                }
-            }
-            "--mark" => match mark(value) {
-                Some((value, mask)) if !self.is_connmark => {
-                    let differs = (self.mark.value ^ value) & mask;
-                    match (differs & self.mark.known != 0, mask & !self.mark.known) {
-                        (true, _) => Match::No,
-                        (false, 0) => Match::Yes,
-                        _ => Match::Unknown,
-                    }
-                }
-                _ => Match::Unknown,
-            },
-            FAMILY => is(value == if traffic.to.is_ipv4() { "ip" } else { "ip6" }),
-            "--match-set" => self.set(values),
-            "--dst-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.to)),
-            "--src-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.from)),
-            "--icmp-type" | "--icmpv6-type" => {
-                let own: u8 = match (traffic.to, traffic.is_reply) {
-                    (IpAddr::V4(_), _) if traffic.is_error => 3,
-                    (IpAddr::V6(_), _) if traffic.is_error => 2,
-                    (IpAddr::V4(_), false) => 8,
-                    (IpAddr::V4(_), true) => 0,
-                    (IpAddr::V6(_), false) => 128,
-                    (IpAddr::V6(_), true) => 129,
-                };
-                let (kind, code) = value.split_once('/').unwrap_or((value, ""));
-                let own_code = if own == 3 { "4" } else { "0" };
-                let is_kind = kind == own.to_string() && (code.is_empty() || code == own_code);
-                is(kind == "any" || kind == "255" || is_kind)
-            }
-            "--tcp-flags" if values == ["FIN,SYN,RST,ACK", "SYN"] => is(!traffic.is_reply),
-            "--syn" => is(!traffic.is_reply),
-            _ => Match::Unknown,
-        }
-    }
-
-    fn is_protocol(&self, name: &str) -> bool {
-        let names: &[&str] = match (self.traffic.protocol, self.traffic.to) {
-            (Protocol::Icmp, IpAddr::V4(_)) => &["icmp", "1"],
-            (Protocol::Icmp, IpAddr::V6(_)) => &["ipv6-icmp", "icmpv6", "58"],
-            (Protocol::Tcp, _) => &["tcp", "6"],
-            (Protocol::Udp, _) => &["udp", "17"],
-        };
-        name == "all" || name == "0" || names.contains(&name)
-    }
-
-    fn port(&self, list: &str) -> Match {
-        let Some(own) = self.traffic.port else {
-            return Match::Unknown;
-        };
-        let is_in = |range: &str| {
-            let (first, last) = range.split_once(':').unwrap_or((range, range));
-            let first = first.parse().unwrap_or(0);
-            let last = last.parse().unwrap_or(u16::MAX);
-            (first..=last).contains(&own)
-        };
-        match list.split(',').any(is_in) {
-            true => Match::Yes,
-            false => Match::No,
-        }
-    }
-
-    fn set(&self, values: &[&str]) -> Match {
-        let [name, direction, ..] = values else {
-            return Match::Unknown;
-        };
-        let address = match *direction {
-            "src" => self.traffic.from,
-            "dst" => self.traffic.to,
-            _ => return Match::Unknown,
-        };
-        let state = SetName::parse(name).and_then(|name| self.sets.get(&name));
-        match state.and_then(|state| has_member(state.as_ref().ok()?, address)) {
-            Some(true) => Match::Yes,
-            Some(false) => Match::No,
-            None => Match::Unknown,
-        }
-    }
-}
-
-/// Whether a set has an address; `None` where that cannot be decided.
-pub fn has_member(set: &State, address: IpAddr) -> Option<bool> {
-    if !set.exists() {
-        return Some(false);
-    }
-    let kind = SetType::parse(set.get(Attribute::Type)?.as_str())?;
-    if !["hash:ip", "hash:net", "bitmap:ip"].contains(&kind.as_str()) {
-        return None;
-    }
-    let members = set.get(Attribute::Members);
-    let members = members.iter().flat_map(|it| it.fields());
-    let matching = members.filter_map(|member| {
-        let (network, is_exception) = match member.strip_suffix(",nomatch") {
-            Some(network) => (network, true),
-            None => (member, false),
-        };
-        let network = Prefix::parse(network).filter(|it| contains(*it, address))?;
-        Some((network.length, !is_exception))
-    });
-    Some(matching.max().is_some_and(|(_, is_member)| is_member))
-}
-
-fn is_in(network: &str, address: IpAddr) -> Match {
-    if let Some(range) = address_range(network) {
-        return match range.contains(&address) {
-            true => Match::Yes,
-            false => Match::No,
-        };
-    }
-    match Prefix::parse(network) {
-        Some(network) if contains(network, address) => Match::Yes,
-        Some(_) => Match::No,
-        None => is_masked(network, address),
-    }
-}
-
-/// `10.0.0.0/255.0.255.0`
-fn is_masked(network: &str, address: IpAddr) -> Match {
-    let parts = network.split_once('/');
-    let parts = parts.map(|(first, mask)| (first.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>()));
-    match (parts, address) {
-        (Some((Ok(first), Ok(mask))), IpAddr::V4(address)) => {
-            match (first.to_bits() ^ address.to_bits()) & mask.to_bits() {
-                0 => Match::Yes,
-                _ => Match::No,
-            }
-        }
-        _ => Match::Unknown,
-    }
-}
-
-/// Whether an interface has this name; `+` at the end stands for anything.
-fn meets_name(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('+') {
-        Some(begin) => name.starts_with(begin),
-        None => pattern == name,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnosis::packet::{Packet, Protocol};
+
+    #[test]
+    fn a_name_is_not_what_a_rule_does() {
+        for (rule, expected) in [
+            ("-j DROP", Some(false)),
+            ("-p tcp -j REJECT --reject-with tcp-reset", Some(true)),
+            ("-m set --match-set reject src -j DROP", Some(false)),
+            (
+                "-i reject -m comment --comment \"-j REJECT\" -j DROP",
+                Some(false),
+            ),
+            ("-j reject", None),
+            (
+                "iifname \"reject\" counter packets 1 bytes 2 drop",
+                Some(false),
+            ),
+            ("ip saddr @reject drop comment \"reject\"", Some(false)),
+            (
+                "iifname \"drop\" reject with icmp type host-prohibited",
+                Some(true),
+            ),
+            ("tcp sequence 1 reject", Some(true)),
+            ("iifname \"drop\" accept", None),
+        ] {
+            assert_eq!(dropping(rule), expected, "{rule}");
+        }
+    }
 
     fn firewall(table: FirewallTable, lines: &str) -> Firewall {
         let mut ruleset = Ruleset::default();
@@ -1273,24 +1015,5 @@ mod tests {
             });
             assert_eq!(found, expected, "{lines}");
         }
-    }
-
-    #[test]
-    fn an_exception_of_a_set_is_no_member() {
-        let set = State::parse("type hash:net members 10.65.0.0/16 10.65.9.0/24,nomatch");
-        let set = set.expect("a state");
-        for (address, expected) in [
-            ("10.65.0.2", true),
-            ("10.65.9.1", false),
-            ("8.8.8.8", false),
-        ] {
-            let address = address.parse().expect("an address");
-            assert_eq!(has_member(&set, address), Some(expected));
-        }
-        let ports = State::parse("type hash:ip,port members 10.65.0.2,tcp:80").expect("a state");
-        assert_eq!(
-            has_member(&ports, "10.65.0.2".parse().expect("an address")),
-            None
-        );
     }
 }

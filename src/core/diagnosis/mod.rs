@@ -2,9 +2,12 @@
 //!
 //! * [`observed`]: what was read, in the kernel's words.
 //! * `path`: which interfaces a packet and its answer pass.
-//! * `routing`, [`firewall`]: what tables and rules say of it; `native`: as nft prints them.
+//! * `packet`: what is sent.
+//! * `routing`, [`firewall`]: what tables and rules say of it; `matching`: whether a rule meets it;
+//!   `native`: rules as nft prints them.
 //! * `agents`: which of the programs run that write routes and rules for pods.
 //! * `checks`: the table of checks, in the order in which a packet meets what they are about.
+//! * `judge`: what is found by all of that, first cause first.
 //! * [`trace`]: which rules a packet has met.
 //! * `keep`: the entries of the configuration that guard what is to blame.
 //! * `probes`: what packets that were sent show beyond that.
@@ -15,9 +18,12 @@
 mod agents;
 mod checks;
 pub mod firewall;
+mod judge;
 mod keep;
+mod matching;
 pub mod native;
 pub mod observed;
+mod packet;
 mod path;
 mod probes;
 mod remedies;
@@ -30,7 +36,8 @@ use std::net::Ipv4Addr;
 
 use crate::model::{Family, SysctlKey};
 use crate::resource::Name;
-pub use checks::{KEYS, judge};
+pub use checks::KEYS;
+pub use judge::judge;
 pub use keep::would_translate;
 use observed::{Observations, Pod};
 pub use path::{node_end, own_link};

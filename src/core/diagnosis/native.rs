@@ -140,7 +140,7 @@ fn target(rest: &[&str]) -> Option<Vec<String>> {
         ["jump", name] => Some(owned(["-j", name])),
         ["goto", name] => Some(owned(["-g", name])),
         // It may say with what, or how.
-        ["reject", ..] => Some(owned(["-j", "REJECT"])),
+        ["reject"] | ["reject", "with", ..] => Some(owned(["-j", "REJECT"])),
         ["masquerade", ..] => Some(owned(["-j", "MASQUERADE"])),
         ["snat", ..] => Some(owned(["-j", "SNAT"])),
         ["dnat", ..] => Some(owned(["-j", "DNAT"])),
@@ -164,12 +164,14 @@ fn unknown(rest: &[&str], found: &mut [Vec<String>]) -> Option<()> {
     }
     each(found, &owned([UNKNOWN, "?"]));
     // Without a verdict it changes nothing.
-    let places = 1..rest.len();
-    let ends = places.filter_map(|at| target(&rest[at..]));
-    if let Some(target) = ends.into_iter().next() {
-        each(found, &target);
-    }
+    each(found, &end(&rest[1..]).unwrap_or_default());
     Some(())
+}
+
+/// What a rule does in the end, whatever it matches.
+pub(super) fn end(words: &[impl AsRef<str>]) -> Option<Vec<String>> {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    (0..words.len()).find_map(|at| target(&words[at..]))
 }
 
 /// What is compared: an option, how its value is read, and what has to match too.

@@ -4,68 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::firewall::Firewall;
+pub use super::packet::{Packet, Protocol, Seen};
 use super::trace::Trace;
 use crate::conntrack::Connection;
 use crate::model::facts::{Fact, integer};
 use crate::model::{Errno, Family, SysctlKey, Value};
 use crate::resource::{Attribute, Mac, Name, Prefix, Resource, State};
-
-/// What was read, or why it is unknown.
-pub type Seen<T> = Result<T, String>;
-
-words! {
-    /// A protocol that can be asked about.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Protocol {
-        /// Echo request and echo reply.
-        Icmp = "icmp",
-        /// A connection's first segment, and the answer to it.
-        Tcp = "tcp",
-        /// A datagram.
-        Udp = "udp",
-    }
-}
-
-impl Protocol {
-    /// Its number in a family's packets.
-    pub fn number(self, family: Family) -> u8 {
-        match (self, family) {
-            (Protocol::Icmp, Family::Ipv4) => 1,
-            (Protocol::Icmp, Family::Ipv6) => 58,
-            (Protocol::Tcp, _) => 6,
-            (Protocol::Udp, _) => 17,
-        }
-    }
-}
-
-/// What is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet {
-    /// The source.
-    pub from: IpAddr,
-    /// The destination.
-    pub to: IpAddr,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The destination's port.
-    pub port: Option<u16>,
-}
-
-impl Packet {
-    /// The family of its addresses.
-    pub fn family(&self) -> Family {
-        Prefix::whole(self.to).family()
-    }
-
-    /// Whether a connection was opened by such packets.
-    pub fn opens(&self, connection: &Connection) -> bool {
-        let own = &connection.original;
-        let port = own.ports.map(|(_, to)| to);
-        (own.source, own.destination) == (self.from, self.to)
-            && own.protocol == self.protocol.number(self.family())
-            && self.port.is_none_or(|own| port == Some(own))
-    }
-}
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +124,15 @@ impl Network {
             _ => None,
         })?;
         self.link(name.as_str())
+    }
+
+    /// All addresses.
+    pub fn own(&self) -> BTreeSet<IpAddr> {
+        let own = self.entries.iter().filter_map(|(it, _)| match it {
+            Resource::Address(it) => Some(it.address.address),
+            _ => None,
+        });
+        own.collect()
     }
 
     /// The addresses of an interface.

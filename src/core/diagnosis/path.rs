@@ -179,14 +179,3 @@ pub fn next_hop(answer: &Answer, to: IpAddr) -> Option<IpAddr> {
         _ => None,
     }
 }
-
-impl Packet {
-    /// The answer to it.
-    pub fn reversed(&self) -> Packet {
-        Packet {
-            from: self.to,
-            to: self.from,
-            ..self.clone()
-        }
-    }
-}

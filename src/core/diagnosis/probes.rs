@@ -15,7 +15,6 @@ use super::path::{Leg, node_end, own_link};
 use super::remedies;
 use super::verdict::{Cause, Level, PROBE, Reason, Row};
 use crate::model::{Family, SysctlKey};
-use crate::resource::Resource;
 
 /// The interfaces of the node that saw probes or answers.
 pub fn seen_at(seen: &Observations) -> impl Iterator<Item = &Link> {
@@ -493,12 +492,7 @@ impl<'a> Trail<'a> {
         let dropped = |pod: Option<&Pod>, packet: &Packet, is_reply, is_out| {
             let pod = pod?;
             let firewall = pod.firewall.as_ref()?.as_ref().ok()?;
-            let entries = pod.network.entries.iter();
-            let own = entries.filter_map(|(it, _)| match it {
-                Resource::Address(it) => Some(it.address.address),
-                _ => None,
-            });
-            let (own, link) = (own.collect(), own_link(pod).map(|it| it.name.as_str()));
+            let (own, link) = (pod.network.own(), own_link(pod).map(|it| it.name.as_str()));
             let mut traffic = Traffic::new(packet, is_reply, &own);
             let hooks: &[&[Hook]] = match is_out {
                 true => &[&OUTPUT],

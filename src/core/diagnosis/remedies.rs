@@ -446,10 +446,18 @@ fn words(rule: &str) -> String {
     words.join(" ")
 }
 
+/// What a rule does that drops packets.
+fn verb(rule: &str) -> &'static str {
+    match dropping(rule) {
+        Some(true) => "rejects",
+        _ => "drops",
+    }
+}
+
 /// A rule drops packets.
 pub(super) fn rule(family: Family, place: &Place) -> Cause {
     let Place { chain, rule, .. } = place;
-    let what = format!("{place} {}s it", dropping(rule));
+    let what = format!("{place} {} it", verb(rule));
     if place.handle.is_some() {
         let cause = Cause::new(Reason::Rule, what, rule.clone()).fix(command("-D", place));
         return of_owner(cause, owners_of_chain(chain));
@@ -488,7 +496,7 @@ pub(super) fn native(table: &str, by: &Place) -> Cause {
 }
 
 fn rule_of_nft(table: &str, chain: &str, number: usize, text: &str, handle: u64) -> Cause {
-    let what = format!("{table} {chain} rule {number} {}s it", dropping(text));
+    let what = format!("{table} {chain} rule {number} {} it", verb(text));
     let fix = format!("nft delete rule {table} {} handle {handle}", word(chain));
     let cause = Cause::new(Reason::Rule, what, text).fix(fix);
     of_owner(cause, owners_of_table(name_of(table)))

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use super::firewall;
+use super::matching;
 use super::observed::{Network, Packet};
 use crate::resource::{Attribute, Name, Prefix, Resource, Route, Rule, State, table_number};
 
@@ -49,13 +49,6 @@ impl Decision<'_> {
             Decision::Nothing => "",
         }
     }
-}
-
-/// Whether an address is in a network.
-pub fn contains(network: Prefix, address: IpAddr) -> bool {
-    let length = network.length;
-    let own = Prefix { address, length };
-    network.family() == own.family() && own.network() == network.network()
 }
 
 /// What the rules and tables say of a packet with this mark that came in through `iif`.
@@ -105,7 +98,7 @@ pub fn decide<'a>(
 /// Whether a rule is about a packet.
 fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
     let is_in =
-        |network: &str, address| Prefix::parse(network).is_some_and(|it| contains(it, address));
+        |network: &str, address| Prefix::parse(network).is_some_and(|it| it.contains(address));
     let mut met = true;
     for (word, value) in &rule.says {
         met &= match *word {
@@ -113,7 +106,7 @@ fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
             "to" => is_in(value, packet.to),
             "iif" => iif == Some(value.as_str()),
             "fwmark" => {
-                let own = firewall::mark(value);
+                let own = matching::mark(value);
                 own.is_some_and(|(value, mask)| mark & mask == value)
             }
             "table" | "type" | "goto" | "suppress_prefixlength" | "suppress_ifgroup" | "not" => {
@@ -132,6 +125,6 @@ pub fn look_up(network: &Network, table: u32, to: IpAddr) -> Option<(&Route, &St
         _ => None,
     });
     let fits = routes.filter(|(it, _)| it.table == table && it.from.is_none() && it.tos == 0);
-    let fits = fits.filter(|(it, _)| contains(it.to, to));
+    let fits = fits.filter(|(it, _)| it.to.contains(to));
     fits.min_by_key(|(it, _)| (Reverse(it.to.length), it.metric))
 }

@@ -2,21 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::firewall::{Ruleset, is_drop};
+use super::firewall::{Backend, Ruleset, dropping};
 use super::native::Elements;
 use crate::model::Family;
 use crate::resource::{FirewallTable, TableFamily};
-
-words! {
-    /// Who has a table.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    pub enum Backend {
-        /// nf_tables, for nft and for iptables-nft.
-        Nft = "nf_tables",
-        /// The tables of ip_tables and ip6_tables.
-        Legacy = "legacy",
-    }
-}
 
 /// Where in a chain something was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,11 +157,11 @@ fn join(way: &mut [Hop], rules: &Rules) {
         }
         hop.rule = rules.all.get(&(hop.chain.clone(), hop.at)).cloned();
         if hop.chain.backend == Backend::Legacy {
-            let dropping = hop.rule.iter().find(|it| is_drop(&it.text));
+            let rule = hop.rule.iter().find(|it| dropping(&it.text).is_some());
             let policy = rules.policies.get(&hop.chain);
             let policy = policy.filter(|_| hop.at == At::Policy);
-            let dropping = dropping.map(|_| "drop".to_owned());
-            hop.verdict = policy.cloned().or(dropping).unwrap_or_default();
+            let rule = rule.map(|_| "drop".to_owned());
+            hop.verdict = policy.cloned().or(rule).unwrap_or_default();
         }
         let table = (hop.chain.backend, hop.chain.table.clone());
         if let Some(hook) = rules.hooks.get(&hop.chain) {

@@ -7,7 +7,7 @@ use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
 use crate::diagnosis::observed::{Answer, Link, Network, Packet, Pod};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
-use crate::diagnosis::routing::{Decision, contains, decide, look_up};
+use crate::diagnosis::routing::{Decision, decide, look_up};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Errno, Family, SysctlKey, Value};
 use crate::resource::{Attribute, Prefix, RT_TABLE_MAIN, Resource, Route, State, table_number};
@@ -174,7 +174,7 @@ fn no_route(case: &Case<'_>) -> Cause {
         return cause;
     }
     let down: Vec<&Link> = uplinks.iter().copied().filter(|it| !it.is_up).collect();
-    let has_network = |link: &&&Link| node.addresses(link).any(|it| contains(it.network(), to));
+    let has_network = |link: &&&Link| node.addresses(link).any(|it| it.contains(to));
     let only = down.first().filter(|_| uplinks.len() == 1);
     if let Some(link) = down.iter().find(has_network).or(only) {
         return remedies::link_down(link);
@@ -430,7 +430,7 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
         _ => {
             // That of a bridge is the network of its address.
             let networks = case.node().addresses(dev).map(|it| it.network());
-            let mut networks = networks.filter(|it| contains(*it, to));
+            let mut networks = networks.filter(|it| it.contains(to));
             let missing = match dev.index == end.index {
                 true => whole,
                 false => networks.next().unwrap_or(whole),

@@ -9,7 +9,6 @@ use crate::diagnosis::firewall::{
 };
 use crate::diagnosis::observed::{Link, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
-use crate::diagnosis::probes::returned;
 use crate::diagnosis::remedies;
 use crate::diagnosis::trace::{At, Hop};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
@@ -43,7 +42,7 @@ pub(super) fn dropped(case: &mut Case<'_>, is_early: bool) -> bool {
 /// `rejected by filter FORWARD rule 2`
 fn ended_by(place: impl Display, rule: &str) -> String {
     match dropping(rule) {
-        "reject" => format!("rejected by {place}"),
+        Some(true) => format!("rejected by {place}"),
         _ => format!("dropped by {place}"),
     }
 }
@@ -580,7 +579,7 @@ pub(super) fn translation(
     let (from, to) = (traffic.from, traffic.to);
     let untranslated = format!("; the source stays {from}");
     // Another host may translate it.
-    let is_answered = returned(case.seen) > 0;
+    let is_answered = case.is_answered;
     if case.leg.source.is_none() || !is_private(from) || !is_public(to) || is_answered {
         return Some(untranslated);
     }

@@ -1,7 +1,8 @@
 //! Messages of a trace: of nf_tables (`NFT_MSG_TRACE`, linux/netfilter/nf_tables.h), and of
 //! the legacy tables by way of nfnetlink_log (linux/netfilter/nfnetlink_log.h). No I/O.
 
-use crate::diagnosis::trace::{At, Backend, ChainId, Hop};
+use crate::diagnosis::firewall::Backend;
+use crate::diagnosis::trace::{At, ChainId, Hop};
 use crate::netlink::netfilter::{
     LOG, NF_TABLES, be_u32, be_u64, request, split, table_family, text,
 };

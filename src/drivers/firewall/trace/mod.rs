@@ -17,9 +17,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::Socket;
 
 use super::helper::{programs, saved};
-use crate::diagnosis::firewall::Firewall;
+use crate::diagnosis::firewall::{Backend, Firewall};
 use crate::diagnosis::observed::Packet;
-use crate::diagnosis::trace::{Backend, Rules, rules_of_legacy, rules_of_nft, untraced};
+use crate::diagnosis::trace::{Rules, rules_of_legacy, rules_of_nft, untraced};
 use crate::modules::Modules;
 use crate::netlink::netfilter::subscribe;
 use crate::netlink::{LONGEST, Received, messages, receive};

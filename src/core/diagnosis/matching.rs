@@ -1,0 +1,347 @@
+//! Whether the matches of a rule meet a packet, as far as that can be known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::native::{FAMILY, address_range};
+use super::packet::{Packet, Protocol, Seen};
+use crate::model::facts::integer;
+use crate::resource::{Attribute, Prefix, SetName, SetType, State};
+
+/// A packet at one hook.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic<'a> {
+    /// The source.
+    pub from: IpAddr,
+    /// The destination.
+    pub to: IpAddr,
+    /// The interface that it came in through.
+    pub iif: Option<&'a str>,
+    /// The interface that it leaves through.
+    pub oif: Option<&'a str>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port of the request's destination.
+    pub port: Option<u16>,
+    /// Whether it is the answer.
+    pub is_reply: bool,
+    /// Whether it is the error that asks the sender of one for shorter packets.
+    pub is_error: bool,
+    /// Whether it is known that its destination was not translated.
+    pub is_untranslated: bool,
+    /// Its mark.
+    pub mark: Mark,
+    /// Which addresses are the node's own.
+    pub own: &'a BTreeSet<IpAddr>,
+}
+
+impl<'a> Traffic<'a> {
+    /// A packet that has passed no interface yet.
+    pub fn new(packet: &Packet, is_reply: bool, own: &'a BTreeSet<IpAddr>) -> Traffic<'a> {
+        Traffic {
+            from: packet.from,
+            to: packet.to,
+            iif: None,
+            oif: None,
+            protocol: packet.protocol,
+            port: packet.port,
+            is_reply,
+            is_error: false,
+            is_untranslated: false,
+            mark: Mark::NONE,
+            own,
+        }
+    }
+}
+
+/// Whether a rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Match {
+    No,
+    Unknown,
+    Yes,
+}
+
+/// The mark of a packet: which bits are known, and what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The bits.
+    pub value: u32,
+    /// Those that are known.
+    pub known: u32,
+}
+
+impl Mark {
+    /// That of a packet which nobody has marked.
+    pub const NONE: Mark = Mark {
+        value: 0,
+        known: u32::MAX,
+    };
+}
+
+/// `VALUE/MASK`
+pub(super) fn mark(text: &str) -> Option<(u32, u32)> {
+    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+    let number = |text| integer(text).and_then(|it| u32::try_from(it).ok());
+    Some((number(value)?, number(mask)?))
+}
+
+/// The matches of a rule, applied to a packet.
+pub(super) struct Matching<'a> {
+    sets: &'a BTreeMap<SetName, Seen<State>>,
+    traffic: &'a Traffic<'a>,
+    /// The packet's mark so far.
+    pub mark: Mark,
+    /// Whether `--mark` means the mark of the connection, which is not known.
+    is_connmark: bool,
+    /// Whether all match.
+    pub result: Match,
+    /// The options that do not match.
+    pub failed: Vec<String>,
+    /// The set that lacks the source.
+    pub lacking: Option<SetName>,
+}
+
+impl<'a> Matching<'a> {
+    pub fn new(sets: &'a BTreeMap<SetName, Seen<State>>, traffic: &'a Traffic<'a>) -> Self {
+        Matching {
+            sets,
+            traffic,
+            mark: traffic.mark,
+            is_connmark: false,
+            result: Match::Yes,
+            failed: Vec::new(),
+            lacking: None,
+        }
+    }
+
+    pub fn all(&mut self, words: &[String]) {
+        self.is_connmark = words.windows(2).any(|it| it == ["-m", "connmark"]);
+        let mut words = words.iter().map(String::as_str).peekable();
+        let mut is_inverted = false;
+        while let Some(option) = words.next() {
+            if option == "!" {
+                is_inverted = true;
+                continue;
+            }
+            let mut values = Vec::new();
+            if option.starts_with('-') && !["-f", "--syn"].contains(&option) {
+                // A comment may look like an option.
+                values.extend(words.next());
+                while let Some(word) = words.peek()
+                    && option != "--comment"
+                    && *word != "!"
+                    && !word.starts_with('-')
+                {
+                    values.extend(words.next());
+                }
+            }
+            let matched = match (self.one(option, &values), is_inverted) {
+                (Match::Yes, true) => Match::No,
+                (Match::No, true) => Match::Yes,
+                (matched, _) => matched,
+            };
+            if matched == Match::No {
+                self.failed.push(option.to_owned());
+                if let ("--match-set", false, [name, "src"]) = (option, is_inverted, &values[..]) {
+                    self.lacking = SetName::parse(name);
+                }
+            }
+            self.result = self.result.min(matched);
+            is_inverted = false;
+        }
+    }
+
+    fn one(&self, option: &str, values: &[&str]) -> Match {
+        let traffic = self.traffic;
+        let value = values.first().copied().unwrap_or_default();
+        let is = |met: bool| if met { Match::Yes } else { Match::No };
+        match option {
+            "-m" | "--comment" => Match::Yes,
+            "-s" => is_in(value, traffic.from),
+            "-d" => is_in(value, traffic.to),
+            "-i" => is(traffic.iif.is_some_and(|own| meets_name(value, own))),
+            "-o" => is(traffic.oif.is_some_and(|own| meets_name(value, own))),
+            "-p" => is(self.is_protocol(value)),
+            "-f" => Match::No,
+            "--dport" | "--dports" | "--destination-port" if !traffic.is_reply => self.port(value),
+            "--sport" | "--sports" | "--source-port" if traffic.is_reply => self.port(value),
+            "--ctstate" | "--state" => {
+                let own = match (traffic.is_error, traffic.is_reply) {
+                    (true, _) => "RELATED",
+                    (_, true) => "ESTABLISHED",
+                    (_, false) => "NEW",
+                };
+                let mut states = value.split(',');
+                match states.clone().any(|it| it == own) {
+                    true => Match::Yes,
+                    false
+                        if states
+                            .any(|it| it == "SNAT" || it == "DNAT" && !traffic.is_untranslated) =>
+                    {
+                        Match::Unknown
+                    }
+                    false => Match::No,
+                }
+            }
+            "--mark" => match mark(value) {
+                Some((value, mask)) if !self.is_connmark => {
+                    let differs = (self.mark.value ^ value) & mask;
+                    match (differs & self.mark.known != 0, mask & !self.mark.known) {
+                        (true, _) => Match::No,
+                        (false, 0) => Match::Yes,
+                        _ => Match::Unknown,
+                    }
+                }
+                _ => Match::Unknown,
+            },
+            FAMILY => is(value == if traffic.to.is_ipv4() { "ip" } else { "ip6" }),
+            "--match-set" => self.set(values),
+            "--dst-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.to)),
+            "--src-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.from)),
+            "--icmp-type" | "--icmpv6-type" => {
+                let own: u8 = match (traffic.to, traffic.is_reply) {
+                    (IpAddr::V4(_), _) if traffic.is_error => 3,
+                    (IpAddr::V6(_), _) if traffic.is_error => 2,
+                    (IpAddr::V4(_), false) => 8,
+                    (IpAddr::V4(_), true) => 0,
+                    (IpAddr::V6(_), false) => 128,
+                    (IpAddr::V6(_), true) => 129,
+                };
+                let (kind, code) = value.split_once('/').unwrap_or((value, ""));
+                let own_code = if own == 3 { "4" } else { "0" };
+                let is_kind = kind == own.to_string() && (code.is_empty() || code == own_code);
+                is(kind == "any" || kind == "255" || is_kind)
+            }
+            "--tcp-flags" if values == ["FIN,SYN,RST,ACK", "SYN"] => is(!traffic.is_reply),
+            "--syn" => is(!traffic.is_reply),
+            _ => Match::Unknown,
+        }
+    }
+
+    fn is_protocol(&self, name: &str) -> bool {
+        let names: &[&str] = match (self.traffic.protocol, self.traffic.to) {
+            (Protocol::Icmp, IpAddr::V4(_)) => &["icmp", "1"],
+            (Protocol::Icmp, IpAddr::V6(_)) => &["ipv6-icmp", "icmpv6", "58"],
+            (Protocol::Tcp, _) => &["tcp", "6"],
+            (Protocol::Udp, _) => &["udp", "17"],
+        };
+        name == "all" || name == "0" || names.contains(&name)
+    }
+
+    fn port(&self, list: &str) -> Match {
+        let Some(own) = self.traffic.port else {
+            return Match::Unknown;
+        };
+        let is_in = |range: &str| {
+            let (first, last) = range.split_once(':').unwrap_or((range, range));
+            let first = first.parse().unwrap_or(0);
+            let last = last.parse().unwrap_or(u16::MAX);
+            (first..=last).contains(&own)
+        };
+        match list.split(',').any(is_in) {
+            true => Match::Yes,
+            false => Match::No,
+        }
+    }
+
+    fn set(&self, values: &[&str]) -> Match {
+        let [name, direction, ..] = values else {
+            return Match::Unknown;
+        };
+        let address = match *direction {
+            "src" => self.traffic.from,
+            "dst" => self.traffic.to,
+            _ => return Match::Unknown,
+        };
+        let state = SetName::parse(name).and_then(|name| self.sets.get(&name));
+        match state.and_then(|state| has_member(state.as_ref().ok()?, address)) {
+            Some(true) => Match::Yes,
+            Some(false) => Match::No,
+            None => Match::Unknown,
+        }
+    }
+}
+
+/// Whether a set has an address; `None` where that cannot be decided.
+pub fn has_member(set: &State, address: IpAddr) -> Option<bool> {
+    if !set.exists() {
+        return Some(false);
+    }
+    let kind = SetType::parse(set.get(Attribute::Type)?.as_str())?;
+    if !["hash:ip", "hash:net", "bitmap:ip"].contains(&kind.as_str()) {
+        return None;
+    }
+    let members = set.get(Attribute::Members);
+    let members = members.iter().flat_map(|it| it.fields());
+    let matching = members.filter_map(|member| {
+        let (network, is_exception) = match member.strip_suffix(",nomatch") {
+            Some(network) => (network, true),
+            None => (member, false),
+        };
+        let network = Prefix::parse(network).filter(|it| it.contains(address))?;
+        Some((network.length, !is_exception))
+    });
+    Some(matching.max().is_some_and(|(_, is_member)| is_member))
+}
+
+fn is_in(network: &str, address: IpAddr) -> Match {
+    if let Some(range) = address_range(network) {
+        return match range.contains(&address) {
+            true => Match::Yes,
+            false => Match::No,
+        };
+    }
+    match Prefix::parse(network) {
+        Some(network) if network.contains(address) => Match::Yes,
+        Some(_) => Match::No,
+        None => is_masked(network, address),
+    }
+}
+
+/// `10.0.0.0/255.0.255.0`
+fn is_masked(network: &str, address: IpAddr) -> Match {
+    let parts = network.split_once('/');
+    let parts = parts.map(|(first, mask)| (first.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>()));
+    match (parts, address) {
+        (Some((Ok(first), Ok(mask))), IpAddr::V4(address)) => {
+            match (first.to_bits() ^ address.to_bits()) & mask.to_bits() {
+                0 => Match::Yes,
+                _ => Match::No,
+            }
+        }
+        _ => Match::Unknown,
+    }
+}
+
+/// Whether an interface has this name; `+` at the end stands for anything.
+fn meets_name(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('+') {
+        Some(begin) => name.starts_with(begin),
+        None => pattern == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_of_a_set_is_no_member() {
+        let set = State::parse("type hash:net members 10.65.0.0/16 10.65.9.0/24,nomatch");
+        let set = set.expect("a state");
+        for (address, expected) in [
+            ("10.65.0.2", true),
+            ("10.65.9.1", false),
+            ("8.8.8.8", false),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(has_member(&set, address), Some(expected));
+        }
+        let ports = State::parse("type hash:ip,port members 10.65.0.2,tcp:80").expect("a state");
+        assert_eq!(
+            has_member(&ports, "10.65.0.2".parse().expect("an address")),
+            None
+        );
+    }
+}
