@@ -167,7 +167,8 @@ impl Guard {
         Guard::start_with(wrapper, &[], config)
     }
 
-    /// As [`Guard::start`], with everything but its configuration below `root`.
+    /// As [`Guard::start`], with everything but its configuration below `root`; another guard
+    /// keeps no state.
     pub fn start_below(root: &Path, config: &str) -> Guard {
         let root = root.to_str().expect("a path");
         Guard::start_with(&[], &["--root", root], config)
@@ -203,6 +204,11 @@ impl Guard {
         let path = std::env::temp_dir().join(name);
         fs::write(&path, config).expect("the configuration");
         let named = ["--config", path.to_str().expect("a path")];
+        // What it keeps would be the host's.
+        let options = match options {
+            [] => &["--no-state"][..],
+            below => below,
+        };
         Guard::launch(wrapper, &[&named, options].concat(), &path)
     }
 

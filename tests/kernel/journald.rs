@@ -89,7 +89,7 @@ impl Guard {
         let config = "/run/netguard.toml";
         fs::write(config, "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n").expect("a file");
         let child = Command::new(env!("CARGO_BIN_EXE_netguard"))
-            .args(["run", "--log", "journal", "--config", config])
+            .args(["run", "--no-state", "--log", "journal", "--config", config])
             .stderr(Stdio::piped())
             .spawn()
             .expect("the daemon");

@@ -193,7 +193,10 @@ fn with_too_few_descriptors_it_refuses_or_guards_by_reading() {
     let config = Config::new("few", FORWARD);
     for limit in ["16", "24", "32", "48", "63"] {
         let few = format!("--nofile={limit}:{limit}");
-        let output = netguard(&["prlimit", &few], &["run", "--config", &config.0]);
+        let output = netguard(
+            &["prlimit", &few],
+            &["run", "--no-state", "--config", &config.0],
+        );
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{limit}: {said}");
         assert!(said.contains("RLIMIT_NOFILE"), "{said}");

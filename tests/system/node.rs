@@ -19,6 +19,23 @@ settle = "300ms"
 "net.ipv4.ip_forward" = 1
 "#;
 
+/// As [`ONLY_IP_FORWARD`], and what a network plugin makes for its pods is preserved.
+pub const PODS_PRESERVED: &str = r#"
+[guard]
+settle = "300ms"
+
+[sysctl]
+"net.ipv4.ip_forward" = 1
+
+[[route]]
+dev = "cali*"
+preserve = true
+
+[[neighbour]]
+dev = "cali*"
+preserve = true
+"#;
+
 /// What a node is made of.
 pub struct Plan<'a> {
     /// netguard's configuration; without one it is not installed.

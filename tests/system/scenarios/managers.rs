@@ -2,16 +2,11 @@
 //! is removed meanwhile.
 
 use crate::host;
-use crate::node::{Node, Plan};
+use crate::node::{Node, PODS_PRESERVED, Plan};
 use crate::topology::CALI;
 
-const PRESERVED: &str = r#"
-[guard]
-settle = "300ms"
-
-[sysctl]
-"net.ipv4.ip_forward" = 1
-
+/// The routes of a table of its own, and the rule that leads to them, are preserved too.
+const TABLE: &str = r#"
 [[rule]]
 table = 200
 preserve = true
@@ -19,22 +14,15 @@ preserve = true
 [[route]]
 table = 200
 preserve = true
-
-[[route]]
-dev = "cali*"
-preserve = true
-
-[[neighbour]]
-dev = "cali*"
-preserve = true
 "#;
 
 const ROUTE: &str = "route/main/10.65.0.2/32";
 const MAC: &str = "46:2a:0d:29:d1:eb";
 
 fn start(host: &host::Host) -> Node {
+    let configuration = format!("{PODS_PRESERVED}{TABLE}");
     let plan = Plan {
-        netguard: Some(PRESERVED),
+        netguard: Some(&configuration),
         ..Plan::default()
     };
     Node::start(host, &plan)

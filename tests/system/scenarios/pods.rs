@@ -7,23 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use crate::host::{self, say};
 use crate::machine::Machine;
-use crate::node::{Node, Plan};
-
-const CONFIGURATION: &str = r#"
-[guard]
-settle = "300ms"
-
-[sysctl]
-"net.ipv4.ip_forward" = 1
-
-[[route]]
-dev = "cali*"
-preserve = true
-
-[[neighbour]]
-dev = "cali*"
-preserve = true
-"#;
+use crate::node::{Node, PODS_PRESERVED, Plan};
 
 /// A program of the restart, which takes the pods' interfaces for its own.
 const HOOK: &str = "\
@@ -208,7 +192,7 @@ fn pods_come_and_go(restarts: u32) {
         return;
     };
     let plan = Plan {
-        netguard: Some(CONFIGURATION),
+        netguard: Some(PODS_PRESERVED),
         ..Plan::default()
     };
     let node = Node::start(&host, &plan);

@@ -1,28 +1,14 @@
 //! What a network restart takes away beside sysctls: the pod's route and its ARP entry.
 
 use crate::host;
-use crate::node::{Node, Plan};
+use crate::node::{Node, PODS_PRESERVED, Plan};
 use crate::topology::CALI;
 
-const CONFIGURATION: &str = r#"
-[guard]
-settle = "300ms"
-
-[sysctl]
-"net.ipv4.ip_forward" = 1
-
+const DEFAULT_ROUTE: &str = r#"
 [[route]]
 to = "default"
 via = "192.0.2.1"
 dev = "eth0"
-
-[[route]]
-dev = "cali*"
-preserve = true
-
-[[neighbour]]
-dev = "cali*"
-preserve = true
 "#;
 
 /// A program of the restart, which takes the pods' interfaces for its own.
@@ -40,8 +26,9 @@ fn a_pods_route_and_neighbour_are_there_after_a_network_restart() {
     let Some(host) = host::prepare("a restart that removes the pods' routes") else {
         return;
     };
+    let configuration = format!("{PODS_PRESERVED}{DEFAULT_ROUTE}");
     let plan = Plan {
-        netguard: Some(CONFIGURATION),
+        netguard: Some(&configuration),
         ..Plan::default()
     };
     let node = Node::start(&host, &plan);
@@ -96,8 +83,9 @@ fn what_is_lost_between_two_guards_in_a_network_restart_comes_back() {
     let Some(host) = host::prepare("a pod's route lost while no guard runs") else {
         return;
     };
+    let configuration = format!("{PODS_PRESERVED}{DEFAULT_ROUTE}");
     let plan = Plan {
-        netguard: Some(CONFIGURATION),
+        netguard: Some(&configuration),
         ..Plan::default()
     };
     let node = Node::start(&host, &plan);
