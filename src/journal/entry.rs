@@ -74,13 +74,6 @@ pub struct Entry {
     pub fields: Vec<(&'static str, String)>,
 }
 
-/// Whether it was asked who changed the value.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Writer,
-    Nobody,
-}
-
 impl Entry {
     /// The entry of `record`, made at `time` (microseconds since 1970).
     pub fn of(record: &Record, time: u64) -> Entry {
@@ -115,18 +108,16 @@ impl Entry {
             Record::DriftRestored(drift)
             | Record::DriftObserved(drift)
             | Record::RemovalAccepted(drift)
-            | Record::Contended(drift) => entry.drift(drift, Asked::Writer),
+            | Record::Contended(drift) => entry.drift(drift),
             Record::DriftEnded(drift) => {
                 // It lasted as long, and no restore took that; who ended it is not asked.
-                let lasted = drift.took;
-                let drift = Drift {
+                entry.cause(drift);
+                entry.course(&Drift {
                     took: None,
                     ..drift.clone()
-                };
-                entry.drift(&drift, Asked::Nobody);
-                if let Some(lasted) = lasted {
-                    entry.push(fields::NETGUARD_DURATION_USEC, microseconds(lasted));
-                }
+                });
+                let lasted = drift.took.map(microseconds);
+                entry.push_some(fields::NETGUARD_DURATION_USEC, lasted);
             }
             Record::ConfigurationApplied(drift) => entry.applied(drift),
             Record::RestoreFailed(drift, failure) => entry.failure(drift, failure),
@@ -189,16 +180,24 @@ impl Entry {
         entry
     }
 
-    fn drift(&mut self, drift: &Drift, asked: Asked) {
+    fn drift(&mut self, drift: &Drift) {
+        self.cause(drift);
+        self.writer(drift);
+        self.course(drift);
+    }
+
+    /// What has drifted, and how that was detected.
+    fn cause(&mut self, drift: &Drift) {
         self.found(drift);
         for source in message::sources(drift) {
             self.push(fields::NETGUARD_SOURCE, source);
         }
         self.invariant(drift);
         self.push_some(fields::NETGUARD_CAUSE_KEY, drift.caused_by.as_ref());
-        if asked == Asked::Writer {
-            self.writer(drift);
-        }
+    }
+
+    /// How long it took, and during what.
+    fn course(&mut self, drift: &Drift) {
         for (name, span) in [
             (fields::NETGUARD_WRITE_USEC, drift.wrote_after),
             (fields::NETGUARD_RESTORE_USEC, drift.took),
@@ -337,7 +336,7 @@ impl Entry {
     }
 
     fn failure(&mut self, drift: &Drift, failure: &Failure) {
-        self.drift(drift, Asked::Writer);
+        self.drift(drift);
         self.push(fields::NETGUARD_ERROR, message::error(drift, failure));
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::Engine;
 use super::Timer;
-use super::outages::detects_writes;
 use crate::model::{Monotonic, Source};
 use crate::reporting::Record;
 
@@ -48,7 +47,7 @@ impl Health {
     pub fn detects_writes(&self) -> bool {
         self.0
             .iter()
-            .any(|(source, standing)| detects_writes(*source) && matches!(standing, Standing::Up))
+            .any(|(source, standing)| source.detects_writes() && matches!(standing, Standing::Up))
     }
 
     /// The sources that are unavailable.

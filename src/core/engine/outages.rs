@@ -254,9 +254,3 @@ fn new_drift(tracked: &mut Tracked, is_new: bool, now: Monotonic) -> OpenDrift {
         caused_by: None,
     }
 }
-
-/// Whether `source` reports a write itself, immediately; others find drift
-/// some time after it began.
-pub fn detects_writes(source: Source) -> bool {
-    matches!(source, Source::Netconf | Source::Fanotify | Source::Inotify)
-}

@@ -137,6 +137,12 @@ impl Engine {
         self.episode.as_ref().is_some_and(|it| !it.lapsed)
     }
 
+    /// Whether it must be what it was last.
+    fn is_preserved(&self, tracked: &Tracked) -> bool {
+        let invariant = self.selection_of(tracked).invariant(tracked.invariant);
+        invariant.desired == Desired::Preserve
+    }
+
     /// A resource is watched from now on: what an earlier netguard knew of it.
     pub(super) fn take_recalled(&mut self, id: ValueId) {
         if self.good_states.recalled.is_empty() {
@@ -145,7 +151,7 @@ impl Engine {
         let Some(tracked) = self.values.get(id) else {
             return;
         };
-        if self.selection.invariant(tracked.invariant).desired != Desired::Preserve {
+        if !self.is_preserved(tracked) {
             return;
         }
         let Some(known) = self.good_states.recalled.remove(&tracked.key) else {
@@ -201,14 +207,10 @@ impl Engine {
                 return None;
             }
             let found = || tracked.seen.clone().unwrap_or(State::Absent);
-            let desired = &self
-                .selection_of(tracked)
-                .invariant(tracked.invariant)
-                .desired;
             let state = tracked
                 .good
                 .clone()
-                .filter(|_| *desired == Desired::Preserve)?;
+                .filter(|_| self.is_preserved(tracked))?;
             let key = tracked.key.clone();
             Some(GoodState {
                 key,
@@ -463,14 +465,7 @@ impl Engine {
             let Some(tracked) = self.values.get(id) else {
                 continue;
             };
-            let desired = &self
-                .selection_of(tracked)
-                .invariant(tracked.invariant)
-                .desired;
-            let good = tracked
-                .good
-                .as_ref()
-                .filter(|_| *desired == Desired::Preserve);
+            let good = tracked.good.as_ref().filter(|_| self.is_preserved(tracked));
             let Some(good) = good.filter(|it| it.has_interface(old)) else {
                 continue;
             };

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::health::Health;
-use super::outages::detects_writes;
 use crate::bucket::Bucket;
 use crate::id::ValueId;
 use crate::kinds::Need;
@@ -335,7 +334,7 @@ impl Cause {
             writer,
             at,
             writer_detected: matches!(source, Source::Netconf | Source::Fanotify),
-            late: !detects_writes(source),
+            late: !source.detects_writes(),
         }
     }
 

@@ -46,6 +46,14 @@ words! {
     }
 }
 
+impl Source {
+    /// Whether it reports a write itself, immediately; others find drift some time after
+    /// it began.
+    pub fn detects_writes(self) -> bool {
+        matches!(self, Source::Netconf | Source::Fanotify | Source::Inotify)
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

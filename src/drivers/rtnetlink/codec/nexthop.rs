@@ -4,9 +4,12 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use nix::libc::{
+    NDA_DST as DST, NDA_IFINDEX as IFINDEX, NDA_PORT as PORT, NDA_VNI as VNI,
+    RTA_GATEWAY as GATEWAY, RTA_VIA as VIA,
+};
+
 use super::field::{ip, number, octets, other, read_other, word};
-use super::neighbour::{DST, IFINDEX, PORT, VNI};
-use super::route::{GATEWAY, ONLINK, VIA};
 use super::{Found, Unwritable, index_of, is_true, number_of};
 use crate::drivers::rtnetlink::links::Links;
 use crate::model::{Family, Value};
@@ -15,6 +18,8 @@ use crate::resource::{Attribute, Name, Prefix, State};
 
 /// The length of `struct rtnexthop`.
 const HEADER: usize = 8;
+/// `RTNH_F_ONLINK`
+pub(super) const ONLINK: u8 = 4;
 /// The word between two next hops, and between two destinations.
 const NEXTHOP: &str = "nexthop";
 const TO: &str = "dst";

@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 
 use nix::libc::{
-    RTA_CACHEINFO as CACHEINFO, RTA_DST as DST, RTA_EXPIRES as EXPIRES, RTA_IIF as IIF,
-    RTA_MARK as MARK, RTA_METRICS as METRICS, RTA_MFC_STATS as MFC_STATS,
+    RTA_CACHEINFO as CACHEINFO, RTA_DST as DST, RTA_EXPIRES as EXPIRES, RTA_GATEWAY as GATEWAY,
+    RTA_IIF as IIF, RTA_MARK as MARK, RTA_METRICS as METRICS, RTA_MFC_STATS as MFC_STATS,
     RTA_MULTIPATH as MULTIPATH, RTA_OIF as OIF, RTA_PAD as PAD, RTA_PREF as PREF,
     RTA_PREFSRC as PREFSRC, RTA_PRIORITY as PRIORITY, RTA_SRC as SRC, RTA_TABLE as TABLE,
+    RTA_VIA as VIA,
 };
-pub(super) use nix::libc::{RTA_GATEWAY as GATEWAY, RTA_VIA as VIA};
 
 use super::field::{Form, ip, network, number as read_number, octets, other, word};
-use super::nexthop::{Hop, hops, push_hops, read_hops, show_hops};
+use super::nexthop::{Hop, ONLINK, hops, push_hops, read_hops, show_hops};
 use super::{
     CREATE, DEL_ROUTE, EXCL, Found, GET_ROUTE, How, NEW_ROUTE, REPLACE, Request, Unwritable,
     family_of, number, number_of, push_other,
@@ -27,8 +27,6 @@ const HEADER: usize = 12;
 const NH_ID: u16 = 30;
 /// `RTM_F_CLONED`: the kernel's own note of a path.
 const CLONED: u32 = 0x200;
-/// `RTNH_F_ONLINK`
-pub(super) const ONLINK: u8 = 4;
 /// `RTAX_MTU`, and the names of the other metrics by number.
 const MTU: u16 = 2;
 const METRIC_NAMES: [(u16, &str); 16] = [
