@@ -63,18 +63,18 @@ fn three_hundred_drifted_interfaces_are_a_few_lines() {
     assert_eq!(
         told,
         "\
-drift    net.ipv4.conf.cali*.rp_filter is 0 on 290 keys, 2 on 10 keys, must be 1
-         net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
-         /etc/netguard/netguard.toml:4: no pod sends as another
-drift    net.ipv4.conf.eth0.forwarding is 0, must be 1
-         /etc/netguard/netguard.toml:5
-observed net.ipv4.conf.cali*.proxy_arp is 0 on 300 keys, must be 1
-         net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
-         /etc/netguard/netguard.toml:3
-observed kernel.panic is 0, must be 10
-         /etc/netguard/netguard.toml:2
-pending  net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
-         /etc/netguard/netguard.toml:6
+drift      net.ipv4.conf.cali*.rp_filter is 0 on 290 keys, 2 on 10 keys, must be 1
+           net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
+           /etc/netguard/netguard.toml:4: no pod sends as another
+drift      net.ipv4.conf.eth0.forwarding is 0, must be 1
+           /etc/netguard/netguard.toml:5
+observed   net.ipv4.conf.cali*.proxy_arp is 0 on 300 keys, must be 1
+           net.ipv4.conf.cali000.proxy_arp to net.ipv4.conf.cali299.proxy_arp; --all shows each
+           /etc/netguard/netguard.toml:3
+observed   kernel.panic is 0, must be 10
+           /etc/netguard/netguard.toml:2
+pending    net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
+           /etc/netguard/netguard.toml:6
 0 of 603 values OK, 602 drifted (301 in observe mode), 1 pending
 "
     );

@@ -968,7 +968,7 @@ fn a_failed_restore_says_what_was_tried_and_what_to_do() {
     let fields = check(
         &record,
         Priority::Error,
-        "restore failed: net.ipv4.ip_forward is unknown, must be 1 (detected by netconf): \
+        "restore failed: net.ipv4.ip_forward is unreadable, must be 1 (detected by netconf): \
          reading it failed: input/output error",
     );
     assert!(!fields.iter().any(|(name, _)| *name == "NEWVALUE"));

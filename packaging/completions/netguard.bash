@@ -477,7 +477,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__history)
-            opts="-h --since --until --key --kind --unit --restart --event --last --brief --json --saved --config --root --help"
+            opts="-h --since --until --key --kind --unit --restart --event --last --brief --json --saved --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -519,10 +519,6 @@ _netguard() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -561,16 +557,12 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__status)
-            opts="-h --brief --json --config --root --help"
+            opts="-h --brief --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -605,7 +597,7 @@ _netguard() {
             return 0
             ;;
         netguard__subcmd__watch)
-            opts="-h --key --kind --unit --json --config --root --help"
+            opts="-h --key --kind --unit --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -620,10 +612,6 @@ _netguard() {
                     return 0
                     ;;
                 --unit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -49,7 +49,6 @@ complete -c netguard -n "__fish_netguard_using_subcommand run" -l config -d 'Use
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand run" -l no-state -d 'Do not read or write the state in /run/netguard'
 complete -c netguard -n "__fish_netguard_using_subcommand run" -s h -l help -d 'Print help'
-complete -c netguard -n "__fish_netguard_using_subcommand status" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l brief -d 'Print one line, whether the daemon is running; exit 1 if not (for node-problem-detector)'
 complete -c netguard -n "__fish_netguard_using_subcommand status" -l json -d 'Print JSON'
@@ -124,7 +123,6 @@ conflict-resolved\t''
 records-dropped\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l last -d 'Show only the last N entries' -r
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l saved -d 'Read saved output of journalctl -o json or run --log json; - is stdin' -r -F
-complete -c netguard -n "__fish_netguard_using_subcommand history" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l brief -d 'Print the newest entry on one line; exit 1 if there is one (for node-problem-detector)'
 complete -c netguard -n "__fish_netguard_using_subcommand history" -l json -d 'Print one JSON object per line, with the journal\'s field names'
@@ -145,7 +143,6 @@ iptables\t''
 nftables\t''
 unit\t''"
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l unit -d 'Filter by systemd unit' -r
-complete -c netguard -n "__fish_netguard_using_subcommand watch" -l config -d 'Use only this configuration file; ignore drop-ins' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l root -d 'Use DIR as an alternate root directory' -r -F
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -l json -d 'Print one JSON object per line, with the journal\'s field names'
 complete -c netguard -n "__fish_netguard_using_subcommand watch" -s h -l help -d 'Print help'

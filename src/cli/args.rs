@@ -156,10 +156,10 @@ pub fn command() -> clap::Command {
 #[derive(Debug, Args)]
 pub(crate) struct Files {
     /// Use only this configuration file; ignore drop-ins
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, display_order = 100)]
     pub(crate) config: Option<PathBuf>,
     /// Use DIR as an alternate root directory
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, display_order = 100)]
     pub(crate) root: Option<PathBuf>,
 }
 
@@ -172,6 +172,13 @@ impl Files {
             file: self.config.clone(),
         }
     }
+}
+
+/// Of a verb that reads no configuration: the option has no effect, so it is not shown.
+#[derive(Debug, Args)]
+pub(crate) struct NoConfig {
+    #[arg(long, hide = true)]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -219,6 +226,8 @@ pub(crate) struct Status {
     pub(crate) brief: bool,
     #[command(flatten)]
     pub(crate) json: Json,
+    #[command(flatten)]
+    unread: NoConfig,
 }
 
 #[derive(Debug, Args)]
@@ -290,6 +299,8 @@ pub(crate) struct History {
     /// Read saved output of journalctl -o json or run --log json; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "root")]
     pub(crate) saved: Option<PathBuf>,
+    #[command(flatten)]
+    unread: NoConfig,
 }
 
 #[derive(Debug, Args)]
@@ -298,6 +309,8 @@ pub(crate) struct Watch {
     pub(crate) about: About,
     #[command(flatten)]
     pub(crate) json: JsonLines,
+    #[command(flatten)]
+    unread: NoConfig,
 }
 
 #[derive(Debug, Args)]

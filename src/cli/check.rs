@@ -68,11 +68,11 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
     } else {
         let mut text = String::new();
         if let Some(reason) = degraded {
-            print::paragraph(&mut text, "degraded ", &reason, print::width());
+            push(&mut text, "degraded", &reason, print::width());
         }
         text.push_str(&report(&scan, options.all.all, print::width()));
         for note in &notes {
-            print::paragraph(&mut text, "note     ", note, print::width());
+            push(&mut text, "note", note, print::width());
         }
         if let Some(found) = &found {
             text.push('\n');
@@ -265,11 +265,16 @@ impl Kind {
     fn word(&self) -> &'static str {
         match self {
             Kind::Drifted => "drift",
-            Kind::Unreadable(_) => "error",
+            Kind::Unreadable(_) => "unreadable",
             Kind::Observed => "observed",
             Kind::Pending(_) => "pending",
         }
     }
+}
+
+/// Appends a paragraph, after a word that says of what kind it is.
+fn push(text: &mut String, word: &str, words: &str, width: Option<usize>) {
+    print::paragraph(text, &format!("{word:<10} "), words, width);
 }
 
 /// What is not as expected, a paragraph for each key or, of many of one
@@ -311,20 +316,20 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
         };
         if group.is_folded() {
             let what = what(&invariant.selector, &group.values());
-            print::paragraph(&mut text, &format!("{word:<8} "), &what, width);
-            print::paragraph(&mut text, "         ", &group.range(), width);
-            print::paragraph(&mut text, "         ", &place, width);
+            push(&mut text, word, &what, width);
+            push(&mut text, "", &group.range(), width);
+            push(&mut text, "", &place, width);
             continue;
         }
         for (key, value) in &group.items {
             let what = what(key, value);
-            print::paragraph(&mut text, &format!("{word:<8} "), &what, width);
-            print::paragraph(&mut text, "         ", &place, width);
+            push(&mut text, word, &what, width);
+            push(&mut text, "", &place, width);
         }
     }
     if let Some(usage) = scan.conntrack_nearly_full() {
         let full = format!("conntrack nearly full: {}", connections(usage));
-        print::paragraph(&mut text, "observed ", &full, width);
+        push(&mut text, "observed", &full, width);
     }
     print::paragraph(&mut text, "", &scan.summary(), width);
     text

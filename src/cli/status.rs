@@ -413,7 +413,7 @@ fn one_drift(
     width: Option<usize>,
 ) {
     let found = drift.value.as_deref().map(words::state);
-    let found = found.as_deref().unwrap_or("unknown");
+    let found = found.as_deref().unwrap_or("unreadable");
     let mut what = format!("{} is {found}, {}", drift.key, must_be(&drift.required));
     let _ = match drift.since_usec {
         Some(since) => write!(what, ", for {}", ago(since)),

@@ -113,6 +113,13 @@ impl<'a> Node<'a> {
         if invariant.desired.holds(&Value::from(effective)) {
             return None;
         }
+        let help = match self.governing.of(&all) {
+            Some(by) => {
+                let origin = &self.settings.invariants[by].origin;
+                format!("change one of them: {origin} requires {value} of `all`")
+            }
+            None => format!("guard {} too", quoted(&all.to_string())),
+        };
         let (key, all) = (
             quoted(&invariant.selector.to_string()),
             quoted(&all.to_string()),
@@ -122,7 +129,7 @@ impl<'a> Node<'a> {
         if let Some(words) = fact.all.words() {
             warning.note(words);
         }
-        warning.help(format!("guard {all} too"));
+        warning.help(help);
         Some(warning)
     }
 

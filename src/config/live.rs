@@ -9,7 +9,7 @@ use std::path::Path;
 use super::diagnostic::{Diagnostic, Severity, quoted};
 use super::file::Place;
 use super::suggest::distance;
-use super::{tree, unmatched};
+use super::{document, tree, unmatched};
 use crate::model::{Invariant, KeyError, Selector, SysctlKey, text};
 
 /// The most edits between a key and the one that was meant.
@@ -64,7 +64,11 @@ pub fn selector_meant(text: &str, root: &Path) -> Option<Selector> {
         let tree = tree::keys(&tree::procsys(root)?);
         nearest(segments, &tree).map(SysctlKey::canonical)
     };
-    let key = match Selector::parse(text) {
+    let parsed = Selector::parse(text);
+    if let Some(near) = parsed.as_ref().ok().and_then(document::split_interface) {
+        return Selector::parse(&near).ok();
+    }
+    let key = match parsed {
         Ok(Selector::Pattern(pattern)) => return unmatched::meant(&pattern, root),
         Ok(Selector::Key(key)) => key_meant(&key, root),
         Err(KeyError::NoDirectory) => near(&[text]),

@@ -340,13 +340,13 @@ pub fn first_error(diagnostics: &str) -> String {
     }
 }
 
-/// A value; `unknown` where it could not be read, `various` where it is not the
+/// A value; `unreadable` where it could not be read, `various` where it is not the
 /// same in all of them.
 fn shown(drift: &Drift, found: Option<&State>) -> String {
     match (found, &drift.several) {
         (Some(found), _) => state(&found.text()),
         (None, Some(_)) => "various".to_owned(),
-        (None, None) => "unknown".to_owned(),
+        (None, None) => "unreadable".to_owned(),
     }
 }
 

@@ -360,7 +360,7 @@ fn a_full_table_is_reported_until_there_is_room() {
     };
     let (text, code) = ask(&["check"]);
     assert!(
-        text.starts_with("observed conntrack nearly full: "),
+        text.starts_with("observed   conntrack nearly full: "),
         "{text}"
     );
     assert_eq!(code, Some(1));

@@ -443,20 +443,24 @@ fn wait_for_status(guard: &Guard, all: &[&str]) {
 }
 
 #[test]
-fn what_is_not_answered_is_unknown_before_that_fails() {
+fn what_is_not_answered_is_unreadable_before_that_fails() {
     alone(false);
     fs::create_dir("/run/netguard").expect("a folder");
-    let mut guard = Guard::start(THREE);
+    run("mount", &["-t", "tmpfs", "none", "/var/lib"]);
+    let mut guard = Guard::start_below(Path::new("/"), THREE);
     guard.wait_until_restored("iptables/ipv4/filter/FORWARD/-i~good~-j~ACCEPT");
     wait_for_status(&guard, &["3 of 3 values OK"]);
     // Within 10 s it is killed, and that is a failure.
     break_programs("exec sleep 1001");
     // What it has printed before is known without it.
     run("nft", &["add", "rule", "ip", "filter", "FORWARD", "accept"]);
-    let unknown = "0 of 3 values OK (0 pending, 0 drifted, 3 unknown)";
+    let unreadable = "0 of 3 values OK (0 pending, 0 drifted, 3 unreadable)";
     wait_for_status(
         &guard,
-        &[unknown, "it cannot be read: iptables has not answered yet"],
+        &[
+            unreadable,
+            "it cannot be read: iptables has not answered yet",
+        ],
     );
     run("umount", &["/usr/sbin/xtables-nft-multi"]);
     wait_for_status(&guard, &["3 of 3 values OK"]);
@@ -464,7 +468,7 @@ fn what_is_not_answered_is_unknown_before_that_fails() {
     let degraded = "degraded: a part of the firewall is not guarded: \
         the firewall helper has not answered for 2 s";
     let why = "it cannot be read: the firewall helper has not answered for 2 s";
-    wait_for_status(&guard, &[unknown, degraded, why]);
+    wait_for_status(&guard, &[unreadable, degraded, why]);
     wait_for_status(&guard, &["3 of 3 values OK"]);
 }
 

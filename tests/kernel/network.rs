@@ -960,9 +960,9 @@ fn what_waits_is_pending_in_every_command() {
     let waits = "address/cali7/10.39.7.1/24 is absent, must be present: it waits for link/cali7";
     let (code, text) = ask(&["check"]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains(&format!("pending  {waits}\n")), "{text}");
+    assert!(text.contains(&format!("pending    {waits}\n")), "{text}");
     assert!(
-        text.contains(&format!("drift    {ROUTE} is absent")),
+        text.contains(&format!("drift      {ROUTE} is absent")),
         "{text}"
     );
     let mut guard = Guard::start_standard(&root.0);

@@ -156,7 +156,7 @@ fn a_single_look_has_exit_codes() {
     let (code, text) = netguard(&["check"], wanted);
     assert_eq!(code, Some(1));
     assert!(
-        text.starts_with("drift    net.ipv4.ip_forward is 0, must be 1\n"),
+        text.starts_with("drift      net.ipv4.ip_forward is 0, must be 1\n"),
         "{text}"
     );
     let (code, text) = netguard(&["check", "--json"], wanted);
@@ -186,7 +186,7 @@ fn a_single_look_has_exit_codes() {
     );
     assert_eq!(code, Some(0));
     assert!(
-        text.contains("pending  net.ipv4.conf.gone0.forwarding"),
+        text.contains("pending    net.ipv4.conf.gone0.forwarding"),
         "{text}"
     );
     // Some files are there and cannot be read.

@@ -36,7 +36,7 @@ pub(super) fn run(settings: &ConntrackSettings, request: &Request, mut page: Pag
     page.item("full", &full);
     let usage = Conntrack::new(&request.root).usage();
     let usage = usage.map_or_else(
-        || "unknown: nf_conntrack is not loaded, or cannot be read".to_owned(),
+        || "unreadable: nf_conntrack is not loaded, or cannot be read".to_owned(),
         connections,
     );
     page.item("current", &usage);
@@ -61,18 +61,18 @@ fn clean(settings: &ConntrackSettings) -> String {
 fn add_sources(page: &mut Page) {
     let sources = match sources() {
         Ok(sources) => sources,
-        Err(why) => return page.item("sources", &format!("unknown: {why}")),
+        Err(why) => return page.item("opened by", &format!("unreadable: {why}")),
     };
     if sources.is_empty() {
-        return page.item("sources", "none");
+        return page.item("opened by", "there are no connections");
     }
     let shown = if page.all { usize::MAX } else { SHOWN };
     for (address, count) in sources.iter().take(shown) {
         let opened = Count(*count, "connection");
-        page.item("sources", &format!("{opened} from {address}"));
+        page.item("opened by", &format!("{address}: {opened}"));
     }
     if let Some(more @ 1..) = sources.len().checked_sub(shown) {
-        let more = Count(more, "more source");
-        page.item("sources", &format!("{more} (--all shows them)"));
+        let more = Count(more, "more address");
+        page.item("opened by", &format!("{more} (--all shows them)"));
     }
 }

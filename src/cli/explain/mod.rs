@@ -413,10 +413,11 @@ impl<'a> Subject<'a> {
             if !fact.means.is_empty() {
                 page.item("means", fact.means);
             }
-            for line in [Some(fact.kernel), fact.all.words()].into_iter().flatten() {
-                if !line.is_empty() {
-                    page.item("kernel", line);
-                }
+            if !fact.kernel.is_empty() {
+                page.item("kernel", fact.kernel);
+            }
+            if let Some(words) = fact.all.words() {
+                page.item("kernel", &sentence(words));
             }
         }
         if let Selector::Key(key) = &self.asked {
@@ -818,6 +819,12 @@ fn shown_value(value: &str) -> &str {
         "" => "\"\"",
         value => value,
     }
+}
+
+/// Words as a sentence among others.
+fn sentence(words: &str) -> String {
+    let (first, rest) = words.split_at(words.chars().next().map_or(0, char::len_utf8));
+    format!("{}{rest}.", first.to_uppercase())
 }
 
 /// A value as the configuration has it.

@@ -38,6 +38,7 @@ pub(super) use conntrack::Conntrack;
 pub(super) use entry::{Entry, EntryMode};
 pub(super) use guard::Guard;
 pub(super) use route::is_link_local;
+pub(super) use selector::split_interface;
 use syntax::Trust;
 use values::in_order;
 

@@ -58,7 +58,7 @@ pub(super) fn parse(key: &Key<'_>, findings: &mut Findings) -> Option<Selector> 
 /// What was probably meant where an interface's name with a dot in it was taken
 /// for two parts: below `net/ipv4/conf` and its like there are files only, so
 /// such a key would be pending for ever.
-fn split_interface(selector: &Selector) -> Option<String> {
+pub(in crate::config) fn split_interface(selector: &Selector) -> Option<String> {
     let parts = selector.segments();
     let [
         "net",
