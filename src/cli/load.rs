@@ -9,7 +9,7 @@ use super::{exit, print};
 use crate::clock;
 use crate::config::{self, ConfigError, Diagnostic, Loaded, Request, Severity, in_order};
 use crate::drivers::sysctl::network;
-use crate::journal::message::first_error;
+use crate::journal::errors::first_error;
 use crate::model::{Invariant, Settings};
 use crate::resource::ResourceKind;
 use crate::root::{Root, is_absent};

@@ -6,9 +6,10 @@ use crate::resource::Desired;
 use super::hint::Hint;
 use super::pass::Pass;
 use super::reach::overruled;
+use super::step::DROP_IN;
 use super::tree::Tree;
-use super::{network_manager, networkd, plugin_interfaces, scripts};
-use crate::model::{Applier, Governing, Selector, Settings};
+use super::{network_manager, networkd, scripts};
+use crate::model::{Applier, Governing, Segment, Selector, Settings};
 
 /// The most hints.
 const MOST: usize = 100;
@@ -67,7 +68,7 @@ fn overrules(boot: &Pass, settings: &Settings) -> Vec<Hint> {
                 about: guarded.to_string(),
                 place: Some(setting.place.clone()),
                 what: format!("{key} = {value} overrules it: {how}"),
-                remedy: Some(format!("{guard}, or set it in {}", super::DROP_IN)),
+                remedy: Some(format!("{guard}, or set it in {}", DROP_IN)),
             });
         }
     }
@@ -183,4 +184,26 @@ fn unknown_patterns(tree: &Tree, settings: &Settings) -> Vec<Hint> {
             remedy: None,
         })
         .collect()
+}
+
+/// The interfaces that are kept which a network plugin makes and names, by their globs,
+/// and by their names where what it makes on them is preserved. What has a grace period has
+/// an owner who is expected to configure it.
+fn plugin_interfaces(settings: &Settings) -> Vec<&str> {
+    let is_glob = |it: &&str| *it != "*" && it.contains(['*', '?', '[']);
+    let mut globs: Vec<&str> = settings
+        .invariants
+        .iter()
+        .filter(|it| !it.is_off())
+        .filter_map(|it| match &it.selector {
+            Selector::Pattern(pattern) => pattern.interfaces().filter(is_glob),
+            Selector::Group(group) if it.desired == Desired::Preserve && it.grace.is_none() => {
+                group.dev.as_ref().map(Segment::as_str)
+            }
+            _ => None,
+        })
+        .collect();
+    globs.sort_unstable();
+    globs.dedup();
+    globs
 }

@@ -1,7 +1,6 @@
 //! Shell assignments, as in /etc/sysconfig.
 
-use super::setting::origin;
-use super::tree::Text;
+use super::tree::{Text, origin};
 use crate::model::Origin;
 
 /// One assignment.

@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::remedy::Step;
-use super::setting::Kind;
-use super::world::Disagreement;
-use crate::model::{Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey};
+use super::setting::{Kind, Setting};
+use super::step::Step;
+use crate::model::{
+    Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey, Value,
+};
 
 /// A line that does not agree with an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,77 @@ pub struct Drift {
     /// Whether it is that of an interface that appears afterwards: one that exists may
     /// have the same name.
     pub new_interface: bool,
+}
+
+/// A setting that does not agree with an invariant.
+#[derive(Debug)]
+pub struct Disagreement<'a> {
+    /// The setting.
+    pub setting: &'a Setting,
+    /// What it sets.
+    pub value: Value,
+    /// The index of the invariant.
+    pub invariant: usize,
+    /// How the one comes to the other.
+    pub reach: Reach,
+    /// Who applies it.
+    pub by: Applier,
+    /// The line that takes precedence instead.
+    pub overridden: Option<Origin>,
+    /// The keys that it leaves wrong; none where it is overridden.
+    pub victims: BTreeSet<Victim>,
+}
+
+/// A key that is left wrong.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Victim {
+    pub key: SysctlKey,
+    /// Whether it is that of an interface that appears later.
+    pub new_interface: bool,
+    /// Whether it began with what `default` was.
+    pub inherited: bool,
+}
+
+impl Disagreement<'_> {
+    /// What it leaves wrong, if `by` applies it. What a new interface begins with was set
+    /// before udev applies anything.
+    pub fn wrong(&self, by: Applier) -> impl Iterator<Item = Drift> {
+        let drift = move |victim: &Victim| Drift {
+            by: match by {
+                Applier::NewInterface if victim.inherited => Applier::Boot,
+                by => by,
+            },
+            key: victim.key.clone(),
+            new_interface: victim.new_interface,
+        };
+        self.victims.iter().map(drift)
+    }
+
+    /// Adds a key that is left wrong, or not because of the line at `place`.
+    pub fn add(
+        &mut self,
+        (key, new_interface): (&SysctlKey, bool),
+        reach: Reach,
+        place: Option<&Origin>,
+    ) {
+        match place {
+            None => {
+                let first = self.victims.is_empty();
+                self.reach = if first { reach } else { self.reach.min(reach) };
+                self.victims.insert(Victim {
+                    key: key.clone(),
+                    new_interface,
+                    inherited: reach == Reach::Inherited,
+                });
+                self.overridden = None;
+            }
+            Some(place) if self.victims.is_empty() => {
+                self.reach = self.reach.min(reach);
+                self.overridden = Some(place.clone());
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// The lines that were found so far.

@@ -29,11 +29,13 @@ mod remedy;
 mod resources;
 mod scripts;
 mod setting;
+mod step;
 mod sysconfig;
 mod sysctl_d;
 mod tree;
 mod tuned;
 mod ufw;
+mod units;
 mod unknown;
 mod version;
 mod world;
@@ -43,16 +45,15 @@ use std::path::{Path, PathBuf};
 
 pub use hint::Hint;
 pub use line::{Drift, Line, Wrong};
-pub use remedy::{DROP_IN, Step};
+pub use step::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;
 
-use crate::model::{Applier, Implied, Segment, Selector, Settings};
-use crate::resource::Desired;
-use line::Lines;
+use crate::model::{Applier, Implied, Settings};
+use line::{Disagreement, Lines};
 use pass::Pass;
 use tree::Tree;
-use world::{Disagreement, Judgement, World};
+use world::{Judgement, Verdicts, World};
 
 /// The most conflicts of one pass: a node with more has one cause for them.
 const MOST: usize = 1000;
@@ -172,25 +173,6 @@ struct Applied {
     patterns: bool,
 }
 
-/// What was found of all passes.
-#[derive(Clone, Default)]
-struct Verdicts {
-    lines: Vec<Line>,
-    unknown: Vec<Unknown>,
-    wrong: Wrong,
-    /// The keys of which it is not known what becomes of them.
-    doubtful: Wrong,
-}
-
-impl Verdicts {
-    /// Whether what is known in `other` is unknown here.
-    fn doubts_more_than(&self, other: &Verdicts) -> bool {
-        let about: BTreeSet<&str> = other.unknown.iter().map(|it| &*it.about).collect();
-        let is_new = |it: &Unknown| !about.contains(&*it.about);
-        !self.doubtful.is_subset(&other.doubtful) || self.unknown.iter().any(is_new)
-    }
-}
-
 impl Applied {
     fn of(tree: &Tree, settings: &Settings) -> Self {
         let systemd = version::systemd(tree);
@@ -252,7 +234,7 @@ impl Applied {
             verdicts
                 .doubtful
                 .extend(judged.iter().flat_map(|it| it.doubtful.clone()));
-            let undecided = unknown::undecided(&judged);
+            let undecided = world::undecided(&judged);
             let is_doubtful = |it: &Disagreement<'_>| {
                 it.overridden.is_none() && undecided.contains(&(it.invariant, it.by))
             };
@@ -279,26 +261,4 @@ impl Applied {
         verdicts.lines = lines.sorted();
         verdicts
     }
-}
-
-/// The interfaces that are kept which a network plugin makes and names, by their globs,
-/// and by their names where what it makes on them is preserved. What has a grace period has
-/// an owner who is expected to configure it.
-fn plugin_interfaces(settings: &Settings) -> Vec<&str> {
-    let is_glob = |it: &&str| *it != "*" && it.contains(['*', '?', '[']);
-    let mut globs: Vec<&str> = settings
-        .invariants
-        .iter()
-        .filter(|it| !it.is_off())
-        .filter_map(|it| match &it.selector {
-            Selector::Pattern(pattern) => pattern.interfaces().filter(is_glob),
-            Selector::Group(group) if it.desired == Desired::Preserve && it.grace.is_none() => {
-                group.dev.as_ref().map(Segment::as_str)
-            }
-            _ => None,
-        })
-        .collect();
-    globs.sort_unstable();
-    globs.dedup();
-    globs
 }

@@ -3,10 +3,10 @@
 
 use super::drop_in;
 use super::interface::{covers, meets};
-use super::networkd::{is_masked, is_wanted};
 use super::ordered::Ordered;
-use super::setting::{by_name, origin};
-use super::tree::{Text, Tree};
+use super::setting::by_name;
+use super::tree::{Text, Tree, origin};
+use super::units::{is_masked, is_wanted};
 use crate::model::Origin;
 
 const UNIT: &str = "NetworkManager.service";

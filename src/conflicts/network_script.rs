@@ -11,8 +11,8 @@
 //! IPV6_SET_SYSCTLS=no keeps its hands off the IPv6 keys.
 
 use super::ini::{Assignment, options};
-use super::setting::{Kind, Setting, origin, selector};
-use super::tree::{Text, Tree};
+use super::setting::{Kind, Setting, selector};
+use super::tree::{Text, Tree, origin};
 use crate::model::{Origin, Value};
 
 /// The first is where CentOS 7 has it, and a link leads there from the second.

@@ -4,8 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::setting::Setting;
-use super::unknown::Doubt;
-use crate::model::{Applier, Origin, Selector, SysctlKey};
+use crate::model::{Applier, Origin, Selector, SysctlKey, Value};
+
+/// A setting of which a pass cannot know the value.
+#[derive(Debug, Clone)]
+pub struct Doubt {
+    /// The keys; `None` where it may be any.
+    pub key: Option<Selector>,
+    /// After how many of the pass's settings it is applied.
+    pub at: usize,
+    /// The line, where there is one.
+    pub place: Option<Origin>,
+    /// The value that it may be set to, where there is only one.
+    pub value: Option<Value>,
+    /// Why it is not known, for people.
+    pub why: String,
+}
 
 /// Settings in the order in which one applier applies them.
 #[derive(Debug, Clone)]

@@ -298,7 +298,7 @@ fn entry(path: String, text: Option<&str>, file: &Text, number: u32) -> Entry {
     Entry {
         path,
         text: text.map(str::to_owned),
-        place: super::setting::origin(file, number),
+        place: super::tree::origin(file, number),
     }
 }
 

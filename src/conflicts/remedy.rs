@@ -3,100 +3,16 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
-
-use serde::Serialize;
+use std::path::Path;
 
 use super::line::{Line, Wrong};
 use super::setting::Kind;
-use super::sysctl_d::{self, SYSCTL_CONF};
+use super::step::{DROP_IN, Remedies, Step};
+use super::sysctl_d::{self, SYSCTL_CONF, spelled};
 use super::tree::Tree;
-use super::world::World;
-use super::{Verdicts, networkd, reader, tuned, ufw};
-use crate::model::{
-    Conflict, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey, Value, facts, text,
-};
-
-/// The drop-in that takes precedence in sysctl.d(5).
-pub const DROP_IN: &str = "/etc/sysctl.d/99-zz-netguard.conf";
-
-/// A change of a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
-    /// The file.
-    #[serde(serialize_with = "text::serialize_path")]
-    pub file: PathBuf,
-    /// The line that is to be replaced, from 1; `None` where one is to be added
-    /// at the end.
-    pub line: Option<u32>,
-    /// The line as it must be, or what is to be added: several lines where a
-    /// section comes with it.
-    pub text: String,
-}
-
-impl Step {
-    pub(super) fn add(file: impl Into<PathBuf>, text: String) -> Self {
-        Step {
-            file: file.into(),
-            line: None,
-            text,
-        }
-    }
-
-    pub(super) fn change(place: &Origin, text: String) -> Self {
-        Step {
-            file: place.file.to_path_buf(),
-            line: Some(place.line),
-            text,
-        }
-    }
-
-    /// Whether its file is there, and under no other name too, or can be made.
-    fn is_possible(&self, tree: &Tree) -> bool {
-        let path = self.file.to_string_lossy();
-        tree.is_plain(&path) || (self.line.is_none() && !tree.exists(&path))
-    }
-
-    /// The tree with this change made.
-    fn on(&self, tree: &Tree) -> Tree {
-        let known = tree.read(&self.file);
-        let text = known.map_or_else(String::new, |it| it.text.to_string());
-        let mut lines: Vec<&str> = text.split('\n').collect();
-        match self.line {
-            Some(number) => {
-                if let Some(line) = lines.get_mut(number as usize - 1) {
-                    *line = &self.text;
-                }
-            }
-            None => {
-                if lines.last().is_some_and(|it| it.is_empty()) {
-                    lines.pop();
-                }
-                lines.extend([&self.text, ""]);
-            }
-        }
-        tree.with(&self.file, &lines.join("\n"))
-    }
-}
-
-impl std::fmt::Display for Step {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (file, text) = (self.file.display(), &self.text);
-        match self.line {
-            Some(line) => write!(f, "change {file}:{line} to `{text}`"),
-            None => write!(f, "write `{text}` to {file}"),
-        }
-    }
-}
-
-/// What may be done about a line of a file that is not of sysctl.d(5).
-#[derive(Debug, Default)]
-pub struct Remedies {
-    /// What to write, and how that reads; the best first.
-    pub candidates: Vec<(Vec<Step>, String)>,
-    /// What to do where none of them is confirmed.
-    pub otherwise: String,
-}
+use super::world::{Verdicts, World};
+use super::{networkd, tuned, ufw};
+use crate::model::{Conflict, Origin, Reach, Selector, Settings, SysctlKey, Value, facts, text};
 
 /// Says of each line what to do about it; `judge` finds what is wrong in a tree.
 pub fn find(
@@ -524,54 +440,10 @@ fn told(steps: &[Step]) -> String {
     told
 }
 
-/// Keys as files of sysctl.d(5) can have them: what comes after the first `=` is
-/// the value, and a backslash makes a wildcard a letter.
-fn spelled(selector: &Selector) -> String {
-    let escape = |text: &str, special: &[char]| {
-        let mut out = String::new();
-        for c in text.chars() {
-            match c {
-                '.' => out.push('/'),
-                '=' => out.push('?'),
-                c if special.contains(&c) => out.extend(['\\', c]),
-                c if c.is_control() || text::is_foreign(c) => out.push('?'),
-                c => out.push(c),
-            }
-        }
-        out
-    };
-    let literal = ['*', '?', '[', '\\', '{'];
-    let parts: Vec<String> = match selector {
-        Selector::Key(key) if key.path().contains(['*', '?', '[', '=']) => {
-            key.segments().map(|it| escape(it, &literal)).collect()
-        }
-        Selector::Pattern(pattern) => {
-            let part = |segment: &Segment| match segment {
-                Segment::Literal(text) => escape(text, &literal),
-                Segment::Glob(glob) => escape(glob, &['\\', '{']),
-            };
-            pattern.segments().iter().map(part).collect()
-        }
-        other => {
-            let segments = other.segments().into_iter();
-            segments.map(|it| escape(it, &[])).collect()
-        }
-    };
-    parts.join(".")
-}
-
 /// What is guarded of the keys that are like this one but for the interface: below a new
 /// interface with a backslash in its name systemd-sysctl finds no key by wildcards.
 fn plain(guarded: &Selector, key: &SysctlKey) -> Selector {
     super::reach::alike(guarded, key).unwrap_or_else(|| guarded.clone())
-}
-
-/// The pattern that names a key in a file of sysctl.d(5), where others match it too.
-pub fn pattern(key: &SysctlKey) -> Option<Pattern> {
-    match reader::named(&spelled(&Selector::Key(key.clone())))? {
-        Selector::Pattern(pattern) => Some(pattern),
-        _ => None,
-    }
 }
 
 /// What may be done, the best first.
@@ -667,22 +539,5 @@ fn elsewhere(conflict: &Conflict, kind: &Kind, wanted: &Value) -> Remedies {
     Remedies {
         otherwise,
         ..Remedies::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_that_no_line_can_name_is_named_by_a_pattern() {
-        let shown = |path: &str| {
-            let parts: Vec<&str> = path.split('/').collect();
-            pattern(&SysctlKey::from_segments(&parts).expect(path)).map(|it| it.to_string())
-        };
-        let odd = shown("net/ipv6/conf/x=y/accept_ra");
-        assert_eq!(odd.as_deref(), Some("net.ipv6.conf.x?y.accept_ra"));
-        assert_eq!(shown("net/ipv6/conf/eth0.1/accept_ra"), None);
-        assert_eq!(shown("net/ipv6/conf/[x]/accept_ra"), None);
     }
 }

@@ -5,8 +5,8 @@
 
 use super::line::{Line, Wrong};
 use super::networkd;
-use super::remedy::Step;
 use super::setting::Kind;
+use super::step::Step;
 use super::sysconfig::{self, Form, Said};
 use super::tree::Tree;
 use crate::model::{

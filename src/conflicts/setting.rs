@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::sysctl_d::ODD_BRACKETS;
+use super::reader;
 use super::tree::{Text, Tree};
-use super::{networkd, reader, tuned};
 use crate::model::{Origin, Segment, Selector, SysctlKey, Value, text};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
@@ -18,11 +17,35 @@ pub enum Kind {
     /// A switch of the network script in `/etc/sysconfig`.
     Sysconfig,
     /// A profile of tuned.
-    Tuned(tuned::Fix),
+    Tuned(TunedFix),
     /// ufw's own.
     Ufw,
     /// networkd.conf(5) or systemd.network(5).
-    Networkd(networkd::Fix),
+    Networkd(NetworkdFix),
+}
+
+/// What the remedy of a line of a profile of tuned depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunedFix {
+    /// The line's section.
+    pub section: Arc<str>,
+    /// The key as it is written there: another spelling is another option.
+    pub name: Arc<str>,
+    /// Whether tuned certainly applies sysctl.d after it.
+    pub reapplies: bool,
+    /// The blanks before the line.
+    pub indent: usize,
+}
+
+/// What the remedy of a value that networkd sets depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkdFix {
+    /// The option that decides it.
+    pub option: Option<&'static str>,
+    /// What the option may be, where that is known without the value.
+    pub off: Vec<&'static str>,
+    /// The drop-in that it can be said in.
+    pub drop_in: String,
 }
 
 /// A line that sets keys.
@@ -72,6 +95,9 @@ impl Setting {
         self.shown.as_ref().unwrap_or(&self.key)
     }
 }
+
+/// Why it is not known which keys or files a pattern means.
+pub const ODD_BRACKETS: &str = "what the brackets of the pattern match is not known";
 
 /// Why it is not known whether a pattern means a file.
 const LOCALE: &str = "whether the pattern matches the name depends on the locale";
@@ -148,14 +174,6 @@ impl Setting {
             Some(path) => reader::finds_new(path, key) || self.depends_on_locale(key),
             None => self.key.matches(key),
         }
-    }
-}
-
-/// The place of a line, by the file that a person has to change.
-pub fn origin(file: &Text, line: u32) -> Origin {
-    Origin {
-        file: Arc::clone(&file.real),
-        line,
     }
 }
 

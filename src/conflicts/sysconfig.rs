@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::ini::{Assignment, options};
-use super::setting::origin;
-use super::tree::{Text, Tree};
+
+use super::tree::{Text, Tree, origin};
 use super::{network_manager, network_script};
 use crate::model::{Family, Origin, Value};
 use crate::resource::{

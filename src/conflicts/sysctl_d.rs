@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::pass::{Pass, Spared};
+use super::pass::{Doubt, Pass, Spared};
 use super::reader::{self, Entry, Procps, Systemd};
-use super::remedy::DROP_IN;
-use super::setting::{How, Kind, Setting, by_name, conf_paths};
+use super::setting::{How, Kind, ODD_BRACKETS, Setting, by_name, conf_paths};
+use super::step::DROP_IN;
 use super::tree::{Text, Tree};
-use super::unknown::Doubt;
-use crate::model::{Applier, Segment, Selector, Value, text};
+use crate::model::{Applier, Pattern, Segment, Selector, SysctlKey, Value, text};
 
 /// systemd's folders, from the one that wins (sysctl.d(5)).
 const SYSTEMD: [&str; 5] = [
@@ -228,8 +227,6 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
 
 /// Why it is not known what a path with `..` does.
 const LEAVES_INTERFACE: &str = "its path leads over an interface, which there may or may not be";
-/// Why it is not known which keys or files a pattern means.
-pub const ODD_BRACKETS: &str = "what the brackets of the pattern match is not known";
 /// Why it is not known what a long value does.
 const PIECES: &str = "`sysctl` may write a value as long as this in pieces";
 /// Why it is not known what braces of a pattern do.
@@ -253,6 +250,50 @@ pub fn written(written: &str) -> Value {
     Value::new(&format!("{skipped}{}", rest.replace(odd, "\u{fffd}")))
 }
 
+/// Keys as files of sysctl.d(5) can have them: what comes after the first `=` is
+/// the value, and a backslash makes a wildcard a letter.
+pub fn spelled(selector: &Selector) -> String {
+    let escape = |text: &str, special: &[char]| {
+        let mut out = String::new();
+        for c in text.chars() {
+            match c {
+                '.' => out.push('/'),
+                '=' => out.push('?'),
+                c if special.contains(&c) => out.extend(['\\', c]),
+                c if c.is_control() || text::is_foreign(c) => out.push('?'),
+                c => out.push(c),
+            }
+        }
+        out
+    };
+    let literal = ['*', '?', '[', '\\', '{'];
+    let parts: Vec<String> = match selector {
+        Selector::Key(key) if key.path().contains(['*', '?', '[', '=']) => {
+            key.segments().map(|it| escape(it, &literal)).collect()
+        }
+        Selector::Pattern(pattern) => {
+            let part = |segment: &Segment| match segment {
+                Segment::Literal(text) => escape(text, &literal),
+                Segment::Glob(glob) => escape(glob, &['\\', '{']),
+            };
+            pattern.segments().iter().map(part).collect()
+        }
+        other => {
+            let segments = other.segments().into_iter();
+            segments.map(|it| escape(it, &[])).collect()
+        }
+    };
+    parts.join(".")
+}
+
+/// The pattern that names a key in a file of sysctl.d(5), where others match it too.
+pub fn pattern(key: &SysctlKey) -> Option<Pattern> {
+    match reader::named(&spelled(&Selector::Key(key.clone())))? {
+        Selector::Pattern(pattern) => Some(pattern),
+        _ => None,
+    }
+}
+
 /// A file of /etc/sysctl.d that comes after all that there are, and that can be
 /// written: [`DROP_IN`] where it can be.
 pub fn last(tree: &Tree) -> String {
@@ -274,4 +315,21 @@ pub fn last(tree: &Tree) -> String {
         path = path.replace(".conf", END);
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_no_line_can_name_is_named_by_a_pattern() {
+        let shown = |path: &str| {
+            let parts: Vec<&str> = path.split('/').collect();
+            pattern(&SysctlKey::from_segments(&parts).expect(path)).map(|it| it.to_string())
+        };
+        let odd = shown("net/ipv6/conf/x=y/accept_ra");
+        assert_eq!(odd.as_deref(), Some("net.ipv6.conf.x?y.accept_ra"));
+        assert_eq!(shown("net/ipv6/conf/eth0.1/accept_ra"), None);
+        assert_eq!(shown("net/ipv6/conf/[x]/accept_ra"), None);
+    }
 }

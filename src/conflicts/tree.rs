@@ -18,7 +18,7 @@ use std::sync::Arc;
 use nix::libc;
 use serde::Serialize;
 
-use crate::model::{SysctlKey, text};
+use crate::model::{Origin, SysctlKey, text};
 use crate::root::{Root, is_absent};
 use crate::words::plain;
 
@@ -356,5 +356,13 @@ impl Tree {
         let mut known = self.disk.resolved.borrow_mut();
         known.insert(path.to_owned(), resolved.clone().ok());
         resolved.ok()
+    }
+}
+
+/// The place of a line, by the file that a person has to change.
+pub fn origin(file: &Text, line: u32) -> Origin {
+    Origin {
+        file: Arc::clone(&file.real),
+        line,
     }
 }

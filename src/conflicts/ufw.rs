@@ -1,8 +1,8 @@
 //! ufw: the sysctls that it sets when the firewall starts, after sysctl.d.
 
-use super::networkd::is_masked;
-use super::setting::{Kind, Setting, origin, selector};
-use super::tree::Tree;
+use super::setting::{Kind, Setting, selector};
+use super::tree::{Tree, origin};
+use super::units::is_masked;
 use crate::model::{Conflict, Value};
 
 const CONF: &str = "/etc/ufw/ufw.conf";

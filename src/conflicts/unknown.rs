@@ -2,32 +2,14 @@
 //! applies them, or a file that it may or may not use. Reported as unknown, so
 //! that nobody takes it for "no conflict".
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use super::pass::Pass;
 use super::reach::reach;
 use super::setting::Setting;
 use super::tree::Trouble;
-use super::world::Judgement;
 use crate::model::facts::{self, Effect};
-use crate::model::{Applier, Governing, Invariant, Origin, Reach, Selector, Settings, Value};
-
-/// A setting of which a pass cannot know the value.
-#[derive(Debug, Clone)]
-pub struct Doubt {
-    /// The keys; `None` where it may be any.
-    pub key: Option<Selector>,
-    /// After how many of the pass's settings it is applied.
-    pub at: usize,
-    /// The line, where there is one.
-    pub place: Option<Origin>,
-    /// The value that it may be set to, where there is only one.
-    pub value: Option<Value>,
-    /// Why it is not known, for people.
-    pub why: String,
-}
+use crate::model::{Governing, Invariant, Origin, Reach, Selector, Settings};
 
 /// What may or may not be a conflict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,19 +77,6 @@ fn guarded(settings: &Settings) -> impl Iterator<Item = (usize, &Invariant)> {
 
 /// Why it is not known, where several versions of a program apply files.
 const VERSIONS: &str = "whether this overrides guarded values depends on the version of systemd or procps, which cannot be determined (no libsystemd-shared-*.so or libproc*.so)";
-
-/// The invariants and appliers of which some ways of applying are a conflict and
-/// others are none.
-pub fn undecided(ways: &[Judgement<'_>]) -> BTreeSet<(usize, Applier)> {
-    let effective = |way: &Judgement<'_>| -> BTreeSet<(usize, Applier)> {
-        let found = way.found.iter().filter(|it| it.overridden.is_none());
-        found.map(|it| (it.invariant, it.by)).collect()
-    };
-    let verdicts: Vec<_> = ways.iter().map(effective).collect();
-    let mut all: BTreeSet<_> = verdicts.iter().flatten().copied().collect();
-    all.retain(|it| !verdicts.iter().all(|way| way.contains(it)));
-    all
-}
 
 impl Unknown {
     /// A file that is applied and could not be read.

@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::kernel::{Kernel, Slot, Touch};
-use super::line::{Drift, Wrong};
+use super::line::{Disagreement, Drift, Line, Wrong};
 use super::pass::Pass;
 use super::reach::plain;
-use super::remedy;
 use super::setting::{How, Setting};
-use super::sysctl_d::LITERAL_BRACES;
+use super::sysctl_d::{self, LITERAL_BRACES};
 use super::tree::Tree;
 use super::unknown::Unknown;
 use crate::model::facts::{self, Written};
@@ -38,35 +37,6 @@ pub struct World<'a> {
     free: Vec<SysctlKey>,
 }
 
-/// A setting that does not agree with an invariant.
-#[derive(Debug)]
-pub struct Disagreement<'a> {
-    /// The setting.
-    pub setting: &'a Setting,
-    /// What it sets.
-    pub value: Value,
-    /// The index of the invariant.
-    pub invariant: usize,
-    /// How the one comes to the other.
-    pub reach: Reach,
-    /// Who applies it.
-    pub by: Applier,
-    /// The line that takes precedence instead.
-    pub overridden: Option<Origin>,
-    /// The keys that it leaves wrong; none where it is overridden.
-    victims: BTreeSet<Victim>,
-}
-
-/// A key that is left wrong.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Victim {
-    key: SysctlKey,
-    /// Whether it is that of an interface that appears later.
-    new_interface: bool,
-    /// Whether it began with what `default` was.
-    inherited: bool,
-}
-
 /// What was found of a pass.
 #[derive(Debug, Default)]
 pub struct Judgement<'a> {
@@ -76,6 +46,38 @@ pub struct Judgement<'a> {
     pub unknown: Vec<Unknown>,
     /// The keys that this is about.
     pub doubtful: Wrong,
+}
+
+/// What was found of all passes.
+#[derive(Clone, Default)]
+pub struct Verdicts {
+    pub lines: Vec<Line>,
+    pub unknown: Vec<Unknown>,
+    pub wrong: Wrong,
+    /// The keys of which it is not known what becomes of them.
+    pub doubtful: Wrong,
+}
+
+impl Verdicts {
+    /// Whether what is known in `other` is unknown here.
+    pub fn doubts_more_than(&self, other: &Verdicts) -> bool {
+        let about: BTreeSet<&str> = other.unknown.iter().map(|it| &*it.about).collect();
+        let is_new = |it: &Unknown| !about.contains(&*it.about);
+        !self.doubtful.is_subset(&other.doubtful) || self.unknown.iter().any(is_new)
+    }
+}
+
+/// The invariants and appliers of which some ways of applying are a conflict and
+/// others are none.
+pub fn undecided(ways: &[Judgement<'_>]) -> BTreeSet<(usize, Applier)> {
+    let effective = |way: &Judgement<'_>| -> BTreeSet<(usize, Applier)> {
+        let found = way.found.iter().filter(|it| it.overridden.is_none());
+        found.map(|it| (it.invariant, it.by)).collect()
+    };
+    let verdicts: Vec<_> = ways.iter().map(effective).collect();
+    let mut all: BTreeSet<_> = verdicts.iter().flatten().copied().collect();
+    all.retain(|it| !verdicts.iter().all(|way| way.contains(it)));
+    all
 }
 
 impl<'a> World<'a> {
@@ -111,7 +113,7 @@ impl<'a> World<'a> {
         let own = own.iter().filter_map(Selector::pattern);
         let named = candidates.clone();
         // A remedy may name these by a pattern, which other names match too.
-        let remedies: Vec<Pattern> = named.iter().filter_map(remedy::pattern).collect();
+        let remedies: Vec<Pattern> = named.iter().filter_map(sysctl_d::pattern).collect();
         let names = names(own.clone().chain(patterns.iter().copied()).chain(&remedies));
         for own in own {
             for pattern in patterns.iter().copied().chain(&remedies).chain([own]) {
@@ -525,47 +527,5 @@ impl<'p> Judging<'_, 'p> {
             });
         }
         &mut self.rows[number]
-    }
-}
-
-impl Disagreement<'_> {
-    /// What it leaves wrong, if `by` applies it. What a new interface begins with was set
-    /// before udev applies anything.
-    pub fn wrong(&self, by: Applier) -> impl Iterator<Item = Drift> {
-        let drift = move |victim: &Victim| Drift {
-            by: match by {
-                Applier::NewInterface if victim.inherited => Applier::Boot,
-                by => by,
-            },
-            key: victim.key.clone(),
-            new_interface: victim.new_interface,
-        };
-        self.victims.iter().map(drift)
-    }
-
-    /// Adds a key that is left wrong, or not because of the line at `place`.
-    fn add(
-        &mut self,
-        (key, new_interface): (&SysctlKey, bool),
-        reach: Reach,
-        place: Option<&Origin>,
-    ) {
-        match place {
-            None => {
-                let first = self.victims.is_empty();
-                self.reach = if first { reach } else { self.reach.min(reach) };
-                self.victims.insert(Victim {
-                    key: key.clone(),
-                    new_interface,
-                    inherited: reach == Reach::Inherited,
-                });
-                self.overridden = None;
-            }
-            Some(place) if self.victims.is_empty() => {
-                self.reach = self.reach.min(reach);
-                self.overridden = Some(place.clone());
-            }
-            Some(_) => {}
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! The limitations of netguard, in words.
 
-use super::message::{first_error, why};
+use super::errors::{first_error, why};
 use super::moment::Zone;
 use crate::engine::{Affected, Limitation, LimitationKind};
 use crate::words::{Count, line};

@@ -63,10 +63,8 @@
 //! is not known. Singular forms are used for 1: `1 drift`.
 
 use std::fmt::Write as _;
-use std::io;
 
-use nix::errno::Errno as Name;
-
+use super::errors::{first_error, why};
 use super::fields::Kind;
 use super::{limits, network, programs};
 use crate::conntrack::Usage;
@@ -75,8 +73,7 @@ use crate::engine::{
 };
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
-use crate::sys::capabilities::{Capability, denial};
-use crate::words::{Count, Span, line, list, must_be, plain, state, value};
+use crate::words::{Count, Span, line, list, must_be, state, value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -310,36 +307,6 @@ fn found_and_expected(drift: &Drift) -> String {
     )
 }
 
-/// The first error of a configuration's diagnostics, its place before it, and
-/// how many others there are. They look as a compiler's do:
-///
-/// ```text
-/// error: unknown field `sysctls`
-///   --> /etc/netguard/netguard.toml:3:1
-/// ```
-pub fn first_error(diagnostics: &str) -> String {
-    const ERROR: &str = "error: ";
-    let mut lines = diagnostics
-        .lines()
-        .skip_while(|line| !line.starts_with(ERROR));
-    let Some(first) = lines.next() else {
-        let first = diagnostics.lines().find(|line| !line.trim().is_empty());
-        return line(first.unwrap_or("no reason given"));
-    };
-    let mut text = line(&first[ERROR.len()..]);
-    let mut rest = lines.clone();
-    if let Some(place) = rest
-        .next()
-        .and_then(|next| next.trim_start().strip_prefix("--> "))
-    {
-        text = format!("{}: {text}", line(place));
-    }
-    match lines.filter(|line| line.starts_with(ERROR)).count() {
-        0 => text,
-        more => format!("{text}, and {}", Count(more, "more error")),
-    }
-}
-
 /// A value; `unreadable` where it could not be read, `various` where it is not the
 /// same in all of them.
 fn shown(drift: &Drift, found: Option<&State>) -> String {
@@ -563,34 +530,4 @@ pub fn unreadable(key: &Resource, fault: &Fault) -> String {
 /// Why a value could not be written, and what to do.
 pub fn unwritable(errno: Errno) -> String {
     format!("opening it for writing failed: {}", why(errno))
-}
-
-/// `read-only file system`.
-pub(super) fn name(Errno(number): Errno) -> String {
-    plain(&io::Error::from_raw_os_error(number))
-}
-
-/// Why reading or writing below `/proc/sys` failed, and what to do.
-pub(super) fn why(errno: Errno) -> String {
-    let known = match Name::from_raw(errno.0) {
-        Name::EROFS => "/proc/sys is mounted read-only here; run netguard where it is writable",
-        // The kernel checks a file's mode for root too (proc_sys_permission).
-        Name::EACCES | Name::EPERM => {
-            return format!("{}: {}", name(errno), denial(&Capability::OF_KEYS));
-        }
-        Name::EINVAL | Name::ERANGE | Name::EDOM => {
-            "the kernel does not accept this value for this key; correct the requirement"
-        }
-        Name::EBUSY => {
-            "the kernel does not accept it at the moment; netguard retries with the next full scan"
-        }
-        // The key exists: its value names what the kernel does not have.
-        Name::ENOENT => {
-            "the kernel has nothing of this name; correct the value, or load the module that \
-             provides it"
-        }
-        Name::EMFILE | Name::ENFILE => "too many open files; raise LimitNOFILE",
-        _ => return name(errno),
-    };
-    known.to_owned()
 }

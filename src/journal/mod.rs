@@ -2,10 +2,12 @@
 //!
 //! * [`fields`], [`message`], [`entry`]: the vocabulary, the grammar of MESSAGE,
 //!   and a record put into both.
+//! * [`errors`]: errors in words.
 //! * [`mod@write`]: the thread, its queue, and where entries go.
 //! * [`read`]: the guard's records, from journalctl.
 
 pub mod entry;
+pub mod errors;
 pub mod fields;
 pub mod limits;
 pub mod message;

@@ -3,7 +3,7 @@
 
 use nix::errno::Errno as Name;
 
-use super::message::name;
+use super::errors::name;
 use crate::engine::Errno;
 use crate::resource::{Resource, State};
 use crate::sys::capabilities::{Capability, denial};

@@ -3,7 +3,7 @@
 
 use nix::errno::Errno as Name;
 
-use super::message::name;
+use super::errors::name;
 use crate::engine::{Errno, Fault};
 use crate::resource::{Attribute, Chains, Resource, State, TableContents};
 

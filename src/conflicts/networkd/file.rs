@@ -2,8 +2,8 @@
 //! those of networkd: a file, its drop-ins, and what masks them.
 
 use super::super::drop_in;
-use super::super::setting::{by_name, conf_paths, origin};
-use super::super::tree::{Text, Tree};
+use super::super::setting::{by_name, conf_paths};
+use super::super::tree::{Text, Tree, origin};
 use crate::model::{Origin, text};
 
 /// Where .network files are, from the one that wins.

@@ -12,12 +12,12 @@ mod options;
 use std::collections::{BTreeSet, HashMap};
 
 use super::interface::covers;
-use super::pass::Pass;
+use super::pass::{Doubt, Pass};
 use super::reach::{Parts, plain};
-use super::remedy::{Remedies, Step};
-use super::setting::{Kind, Setting, selector};
+use super::setting::{Kind, NetworkdFix as Fix, Setting, selector};
+use super::step::{Remedies, Step};
 use super::tree::Tree;
-use super::unknown::Doubt;
+use super::units::{is_masked, is_wanted};
 use super::version;
 use crate::model::facts::{self, Written};
 use crate::model::{
@@ -36,47 +36,9 @@ const UNIT: &str = "systemd-networkd.service";
 /// The folder that wins; remedies are written to drop-ins that sort last.
 const NETWORKS: &str = "/etc/systemd/network";
 
-/// What the remedy of a value depends on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fix {
-    /// The option that decides it.
-    option: Option<&'static str>,
-    /// What the option may be, where that is known without the value.
-    off: Vec<&'static str>,
-    /// The drop-in that it can be said in.
-    drop_in: String,
-}
-
 /// Whether systemd-networkd is started at boot.
 pub fn is_enabled(tree: &Tree) -> bool {
     is_wanted(tree, UNIT) && !is_masked(tree, UNIT)
-}
-
-/// Where units are.
-const UNITS: [&str; 4] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
-
-/// Whether a target wants `unit`: systemctl(1) makes a link in a folder of it.
-pub(super) fn is_wanted(tree: &Tree, unit: &str) -> bool {
-    UNITS.iter().any(|folder| {
-        let targets = tree.list(folder, |name| {
-            name.ends_with(".target.wants") || name.ends_with(".target.requires")
-        });
-        targets
-            .iter()
-            .any(|target| tree.exists(&format!("{folder}/{target}/{unit}")))
-    })
-}
-
-/// Whether nothing starts `unit`: systemctl(1) masks it by a link to /dev/null.
-pub(super) fn is_masked(tree: &Tree, unit: &str) -> bool {
-    ["/etc/systemd/system", "/run/systemd/system"]
-        .iter()
-        .any(|folder| tree.is_null(format!("{folder}/{unit}")))
 }
 
 /// What networkd sets of what is guarded, by each version that the node may have.

@@ -8,8 +8,9 @@ mod shell;
 use super::hint::Hint;
 use super::networkd;
 use super::reach::reach;
-use super::setting::{origin, selector};
-use super::tree::{Text, Tree};
+use super::setting::selector;
+use super::tree::{Text, Tree, origin};
+use super::units::is_masked;
 use crate::model::facts::{self, Written};
 use crate::model::{Governing, Origin, Reach, Selector, Settings, Value};
 
@@ -305,7 +306,7 @@ fn units(tree: &Tree, found: &mut Vec<Found>) {
         );
     }
     for (path, name) in files {
-        if networkd::is_masked(tree, &name) {
+        if is_masked(tree, &name) {
             continue;
         }
         let file = tree.read(path);

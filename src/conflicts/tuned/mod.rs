@@ -9,15 +9,13 @@ mod profile;
 mod variables;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use super::networkd;
-use super::pass::Pass;
-use super::remedy::{DROP_IN, Remedies, Step};
-use super::setting::{How, Kind, Setting, origin, selector};
+use super::pass::{Doubt, Pass};
+use super::setting::{How, Kind, Setting, TunedFix as Fix, selector};
+use super::step::{DROP_IN, Remedies, Step};
 use super::sysctl_d::{SYSCTL_CONF, written};
-use super::tree::{Text, Tree};
-use super::unknown::Doubt;
+use super::tree::{Text, Tree, origin};
+use super::units;
 use crate::model::{Applier, Conflict, Origin, Selector, SysctlKey, Value, text};
 use config::{Config, Form, NO_SECTION, is_blank, strip};
 use profile::{Assigned, Failure, Profiles, Unit};
@@ -56,24 +54,11 @@ const SYSCTL_D: [&str; 2] = ["/run/sysctl.d", "/etc/sysctl.d"];
 /// What tuned refuses to set.
 const DEPRECATED: [&str; 2] = ["base_reachable_time", "retrans_time"];
 
-/// What the remedy of a line of a profile depends on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fix {
-    /// The line's section.
-    section: Arc<str>,
-    /// The key as it is written there: another spelling is another option.
-    name: Arc<str>,
-    /// Whether tuned certainly applies sysctl.d after it.
-    reapplies: bool,
-    /// The blanks before the line.
-    indent: usize,
-}
-
 /// What tuned sets when it starts, from first to last. Nothing where no profile
 /// is active or none has to do with sysctls.
 pub fn pass(tree: &Tree) -> Pass {
     let mut pass = Pass::new(Applier::Tuned, Vec::new());
-    let applied = match networkd::is_masked(tree, UNIT) {
+    let applied = match units::is_masked(tree, UNIT) {
         true => Err(Failure::Refused),
         false => Daemon::of(tree).and_then(|daemon| daemon.apply(&mut pass)),
     };
@@ -242,7 +227,7 @@ impl<'a> Daemon<'a> {
             return Err(Failure::Refused);
         }
         let recommends = mode == "auto" || (mode.is_empty() && names.is_empty());
-        if recommends && (!names.is_empty() || networkd::is_wanted(self.tree, UNIT)) {
+        if recommends && (!names.is_empty() || units::is_wanted(self.tree, UNIT)) {
             // The active one is what it took the last time.
             let why = "no profile is chosen: tuned takes the one that it recommends".to_owned();
             doubt(pass, None, why);

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::super::ordered::Ordered;
-use super::super::setting::origin;
-use super::super::tree::{Text, Tree};
+use super::super::tree::{Text, Tree, origin};
 use super::config::{self, Form, is_blank, strip};
 use crate::model::Origin;
 

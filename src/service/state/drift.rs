@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::format::Clocks;
+use super::clocks::Clocks;
 use crate::engine::{OpenDrift, Remembered};
 use crate::journal::message;
 use crate::model::{Attribution, Mode, Process, Value};

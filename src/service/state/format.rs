@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Configuration;
+use super::clocks::Clocks;
 use super::drift::DriftState;
 use super::pending::PendingState;
 use super::unreported::Unreported;
@@ -17,7 +18,8 @@ use crate::conntrack::Usage;
 use crate::engine::{
     Limitation, Memory, OpenDrift, OpenEpisode, Outage, Pending, Refusal, Status, microseconds,
 };
-use crate::journal::{limits, message};
+use crate::journal::errors::first_error;
+use crate::journal::limits;
 use crate::model::Monotonic;
 use crate::process_namespaces::NetworkNamespace;
 
@@ -222,25 +224,6 @@ pub struct OutageState {
     pub open_usec: Option<u64>,
 }
 
-/// The two clocks at one moment, to convert others to the time of day.
-pub(super) struct Clocks {
-    now: Monotonic,
-    realtime: u64,
-}
-
-impl Clocks {
-    pub(super) fn realtime(&self, at: Monotonic) -> u64 {
-        self.realtime
-            .saturating_sub(microseconds(self.now.since(at)))
-            .saturating_add(microseconds(at.since(self.now)))
-    }
-
-    pub(super) fn monotonic(&self, at: u64) -> Monotonic {
-        let ago = self.realtime.saturating_sub(at).saturating_mul(1000);
-        Monotonic::from_nanos(self.now.as_nanos().saturating_sub(ago))
-    }
-}
-
 impl Contents {
     /// What is kept of a guard that started at `started` (`CLOCK_REALTIME`).
     pub fn of(snapshot: &Snapshot, started: u64) -> Self {
@@ -319,7 +302,7 @@ impl Contents {
                 .as_ref()
                 .map(|Refusal { at, diagnostics }| RefusedState {
                     at_usec: clocks.realtime(*at),
-                    reason: message::first_error(diagnostics),
+                    reason: first_error(diagnostics),
                 }),
         }
     }

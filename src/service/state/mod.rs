@@ -5,6 +5,7 @@
 //! waits for it; `netguard status` reads it. A malformed file is set aside and
 //! reported, and the counters are reset.
 
+mod clocks;
 mod configuration;
 mod drift;
 mod format;
