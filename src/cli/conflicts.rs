@@ -151,7 +151,7 @@ pub(super) fn push_line(text: &mut String, line: &Line, width: Option<usize>) {
         print::paragraph(text, "      ", &overridden, width);
     }
     if conflict.is_effective() {
-        print::paragraph(text, "      to do: ", &line.remedy, width);
+        print::paragraph(text, "      fix: ", &line.remedy, width);
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) fn push_hint(text: &mut String, hint: &Hint, width: Option<usize>) {
     let what = format!("{}: {}{place}", hint.about, hint.what);
     print::paragraph(text, "hint: ", &what, width);
     if let Some(remedy) = &hint.remedy {
-        print::paragraph(text, "      to do: ", remedy, width);
+        print::paragraph(text, "      fix: ", remedy, width);
     }
 }
 

@@ -11,7 +11,8 @@ use super::args;
 use super::{exit, print};
 use crate::clock;
 use crate::config::{self, Request};
-use crate::journal::message::{connections, first_error};
+use crate::journal::errors::first_error;
+use crate::journal::message::connections;
 use crate::journal::moment::Zone;
 use crate::journal::pending;
 use crate::service::state::{

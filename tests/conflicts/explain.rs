@@ -59,7 +59,7 @@ net.ipv4.ip_forward
       not by `sysctl --system`: overridden by /etc/sysctl.d/60-cis.conf:1
   /etc/sysctl.d/60-cis.conf:1 sets it to 0
       applied at boot by systemd-sysctl, by `sysctl --system`
-      to do: change /etc/sysctl.d/60-cis.conf:1 to `net.ipv4.ip_forward = 1`
+      fix: change /etc/sysctl.d/60-cis.conf:1 to `net.ipv4.ip_forward = 1`
 ";
     for spelled in [
         "net.ipv4.ip_forward",
@@ -113,7 +113,7 @@ net.ipv4.tcp_rmem
   files     these would change it
   /etc/sysctl.d/60-cis.conf:3 sets it to 4096 87380 6291456
       applied at boot by systemd-sysctl, by `sysctl --system`
-      to do: change /etc/sysctl.d/60-cis.conf:3 to `net.ipv4.tcp_rmem = 4096 131072 6291456`
+      fix: change /etc/sysctl.d/60-cis.conf:3 to `net.ipv4.tcp_rmem = 4096 131072 6291456`
 "
     );
     assert!(

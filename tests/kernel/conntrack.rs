@@ -366,7 +366,7 @@ fn a_full_table_is_reported_until_there_is_room() {
     assert_eq!(code, Some(1));
     assert_eq!(ask(&["check", "--ignore-observed"]).1, Some(0));
     let (text, _) = ask(&["explain", "conntrack"]);
-    let expected = format!("{many} connections from {}", FAMILIES[0].pod);
+    let expected = format!("{}: {many} connections", FAMILIES[0].pod);
     assert!(text.contains(&expected), "{text}");
 
     // With the interface the kernel deletes what is masqueraded to its address.

@@ -455,19 +455,13 @@ fn what_is_not_answered_is_unreadable_before_that_fails() {
     // What it has printed before is known without it.
     run("nft", &["add", "rule", "ip", "filter", "FORWARD", "accept"]);
     let unreadable = "0 of 3 values OK (0 pending, 0 drifted, 3 unreadable)";
-    wait_for_status(
-        &guard,
-        &[
-            unreadable,
-            "it cannot be read: iptables has not answered yet",
-        ],
-    );
+    wait_for_status(&guard, &[unreadable, "iptables has not answered yet"]);
     run("umount", &["/usr/sbin/xtables-nft-multi"]);
     wait_for_status(&guard, &["3 of 3 values OK"]);
     kill(helper(&guard), Signal::SIGSTOP).expect("it runs");
     let degraded = "degraded: a part of the firewall is not guarded: \
         the firewall helper has not answered for 2 s";
-    let why = "it cannot be read: the firewall helper has not answered for 2 s";
+    let why = "filter/FORWARD: the firewall helper has not answered for 2 s";
     wait_for_status(&guard, &[unreadable, degraded, why]);
     wait_for_status(&guard, &["3 of 3 values OK"]);
 }

@@ -134,7 +134,7 @@ impl Work {
         match runtime {
             Ok(runtime) => runtime.block_on(self.serve()),
             Err(error) => {
-                tracing::warn!("systemd cannot be called: {}", plain(&error));
+                tracing::warn!("systemd cannot be reached: {}", plain(&error));
                 while let Some(job) = self.jobs.blocking_recv() {
                     self.answer(job.refused(Errno(libc::EAGAIN)));
                 }
@@ -215,7 +215,7 @@ impl Work {
     /// Logs why systemd cannot be reached, once.
     fn report(&mut self, why: String) {
         if self.unreachable.as_ref() != Some(&why) {
-            tracing::warn!("systemd cannot be called: {why}");
+            tracing::warn!("systemd cannot be reached: {why}");
             self.unreachable = Some(why);
         }
     }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clocks::Clocks;
 use super::drift::{cut, found};
-use super::format::Clocks;
 use crate::engine::{Because, Failure, Pending, Remembered, Wait};
 use crate::journal::message::unreadable;
 use crate::resource::Resource;
@@ -66,9 +66,7 @@ impl PendingState {
             required: cut(&pending.required),
             why: WhyPending::from(&pending.because),
             because: match &pending.failure {
-                Some(Failure::Unreadable(fault)) => {
-                    format!("{}: {}", pending.because, unreadable(&pending.key, fault))
-                }
+                Some(Failure::Unreadable(fault)) => unreadable(&pending.key, fault),
                 _ => pending.because.to_string(),
             },
             module: pending.module.clone(),
