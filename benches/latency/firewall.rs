@@ -42,7 +42,9 @@ impl Tables {
             mount(Some(LEGACY), NFT, none, MsFlags::MS_BIND, none)?;
         }
         let tables = Tables(backend);
-        restore(&services(0..SERVICES, true))?;
+        sync_all()?;
+        let jump = "-A PREROUTING -j KUBE-SERVICES";
+        restore(&format!("*nat\n{jump}\n-A POSTROUTING {RULE}\nCOMMIT\n"))?;
         Ok(tables)
     }
 }
@@ -61,13 +63,16 @@ pub fn sync(number: usize) -> Outcome<()> {
     restore(&services(first..first + 3, false))
 }
 
+/// What it writes when it starts, and at times.
+pub fn sync_all() -> Outcome<()> {
+    restore(&services(0..SERVICES, true))
+}
+
 /// The chains and rules of some services; `all` with the jumps to them.
 fn services(numbers: std::ops::Range<usize>, all: bool) -> String {
     let (mut chains, mut rules) = ("*nat\n".to_owned(), String::new());
     if all {
         chains.push_str(":KUBE-SERVICES - [0:0]\n");
-        rules.push_str("-A PREROUTING -j KUBE-SERVICES\n");
-        let _ = writeln!(rules, "-A POSTROUTING {RULE}");
     }
     for number in numbers {
         let (high, low) = (number / 250, number % 250);

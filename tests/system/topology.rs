@@ -9,9 +9,10 @@
 //! As Calico wires it: the pod has a /32 and a link-local gateway that the
 //! node answers for by proxy ARP; the node has a /32 route to the pod.
 
+use std::net::UdpSocket;
 use std::process::Output;
 
-use netguard_lab::{GATEWAY, Namespace, POD, POD_MAC, join_outside, route_pod};
+use netguard_lab::{Flow, GATEWAY, NODE, Namespace, POD, POD_MAC, World, join_outside, route_pod};
 
 use crate::machine::Machine;
 
@@ -24,7 +25,7 @@ pub const NODE_NETWORK: &str = "DEVICE=eth0\nADDRESS=192.0.2.10/24\nGATEWAY=192.
 /// The pod and the outside host, wired to a container.
 pub struct Topology {
     pod: Namespace,
-    _outside: Namespace,
+    outside: Namespace,
 }
 
 impl Topology {
@@ -41,10 +42,7 @@ impl Topology {
                 .split(' ')
                 .collect::<Vec<_>>(),
         );
-        Topology {
-            pod,
-            _outside: outside,
-        }
+        Topology { pod, outside }
     }
 
     /// How many of `count` pings from the pod the outside host answers.
@@ -58,6 +56,22 @@ impl Topology {
             .output()
             .expect("ping and nsenter");
         received(&output).unwrap_or_else(|| panic!("ping says: {output:?}"))
+    }
+
+    /// Starts a flow of packets from the pod, of which the outside host takes those alone that
+    /// come from the node's address.
+    pub fn flow(&self) -> Flow {
+        let bound = |namespace: &Namespace, own| {
+            let socket =
+                namespace.within(|| Ok::<_, netguard_lab::Error>(UdpSocket::bind((own, 0))));
+            socket.expect("a network namespace").expect("a socket")
+        };
+        let (pod, outside) = (bound(&self.pod, POD), bound(&self.outside, GATEWAY));
+        let port = |socket: &UdpSocket| socket.local_addr().expect("an address").port();
+        pod.connect((GATEWAY, port(&outside))).expect("an address");
+        // The kernel keeps the port where it translates the address.
+        outside.connect((NODE, port(&pod))).expect("an address");
+        Flow::start(World { pod, outside }).expect("threads")
     }
 
     /// Asserts that the outside host answers every ping of the pod.

@@ -119,41 +119,82 @@ pub fn network(bench: &Bench, options: &Options, results: &mut Results) -> Outco
     Ok(())
 }
 
-/// What guarding a rule costs while nothing happens to it: while nothing happens at all,
-/// and while kube-proxy changes three services each second.
+/// What kube-proxy may do to the tables.
+struct Workload {
+    what: &'static str,
+    /// Whether the rule is guarded.
+    guards: bool,
+    /// Whether the chains are preserved.
+    preserves: bool,
+    /// What it writes each second.
+    write: fn(usize) -> Outcome<()>,
+}
+
+const WORKLOADS: [Workload; 4] = [
+    Workload {
+        what: "idle",
+        guards: true,
+        preserves: false,
+        write: |_| Ok(()),
+    },
+    Workload {
+        what: "three services changed a second",
+        guards: true,
+        preserves: false,
+        write: firewall::sync,
+    },
+    Workload {
+        what: "all written a second, preserved",
+        guards: false,
+        preserves: true,
+        write: |_| firewall::sync_all(),
+    },
+    Workload {
+        what: "the same, beside a guarded rule",
+        guards: true,
+        preserves: true,
+        write: |_| firewall::sync_all(),
+    },
+];
+
+/// What guarding costs while nothing happens to the rule.
 fn upkeep(bench: &Bench, options: &Options, subject: &Subject) -> Outcome<Vec<Upkeep>> {
     const SECOND: Duration = Duration::from_secs(1);
+    const PRESERVED: &str = "[[iptables]]\ntable = \"nat\"\nchain = \"KUBE-*\"\npreserve = true\n";
     let contender = Contender::Netguard;
-    let text = format!("[guard]\nsweep = \"1h\"\n{}", subject.configuration);
-    let file = configuration::write("upkeep", &text)?;
-    let (guard, _) = start_netguard(bench, contender, contender.scheduling(), &file)?;
-    // Sources that are not there are tried again ever more rarely.
-    thread::sleep(SECOND * 10);
     let mut upkeep = Vec::new();
-    for is_busy in [false, true] {
-        let (began, before) = (Instant::now(), guard.usage());
-        let mut number = 0;
-        while began.elapsed() < options.idle {
-            if is_busy {
-                firewall::sync(number)?;
+    for (number, workload) in WORKLOADS.iter().enumerate() {
+        let entry = |is_there, text| if is_there { text } else { "" };
+        let rule = entry(workload.guards, subject.configuration);
+        let preserved = entry(workload.preserves, PRESERVED);
+        let text = format!("[guard]\nsweep = \"1h\"\n{rule}\n{preserved}");
+        let file = configuration::write("upkeep", &text)?;
+        let (guard, _) = start_netguard(bench, contender, contender.scheduling(), &file)?;
+        let run = |span: Duration| -> Outcome<Instant> {
+            let began = Instant::now();
+            for number in 0.. {
+                if began.elapsed() >= span {
+                    break;
+                }
+                (workload.write)(number)?;
+                let due = began + SECOND * (number as u32 + 1);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            number += 1;
-            let due = began + SECOND * number as u32;
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-        }
-        let what = if is_busy {
-            "three services changed a second"
-        } else {
-            "idle"
+            Ok(began)
         };
+        // Sources that are not there are tried again ever more rarely, and tables that are
+        // written all the time are read ever more rarely.
+        run(SECOND * 10)?;
+        let before = guard.usage();
+        let began = run(options.idle)?;
         upkeep.push(Upkeep {
-            what: format!("{}: {what}", subject.name),
-            is_busy,
+            what: format!("{}: {}", subject.name, workload.what),
+            is_busy: number > 0,
             span: began.elapsed(),
             cpu: (guard.usage() - before).cpu,
         });
+        guard.stop();
     }
-    guard.stop();
     Ok(upkeep)
 }
 
