@@ -10,7 +10,7 @@ use netguard::model::Family;
 use netguard::resource::{Backend, FirewallTable};
 
 use crate::guard::{Guard, Root};
-use crate::iptables::{alone, iptables};
+use crate::iptables::{alone, break_programs, iptables};
 use crate::network::{configured, shell, shown};
 
 const PORTMAP: &str = "\
@@ -180,6 +180,28 @@ fn chains_come_back_after_a_flush(is_legacy: bool) {
 #[test]
 fn chains_of_nf_tables_come_back_after_a_flush() {
     chains_come_back_after_a_flush(false);
+}
+
+/// That of 1.8.4 is such a one.
+#[test]
+fn chains_come_back_where_none_is_made_in_the_transaction_that_deletes_it() {
+    alone(false);
+    shell("cp /usr/sbin/xtables-nft-multi /run/multi");
+    break_programs(
+        "case ${0##*/} in *-restore) input=$(cat)\n\
+         case $input in *'\n-X '*'\n-N '*) echo \"${0##*/}: line 3 failed\" >&2; exit 1; esac\n\
+         printf '%s\\n' \"$input\" | exec /run/multi ${0##*/} \"$@\"; esac\n\
+         exec /run/multi ${0##*/} \"$@\"",
+    );
+    restore(PORTMAP);
+    let mut guard = started(CNI);
+    let before = saved("nat");
+    for _ in 0..2 {
+        shell("iptables -t nat -F");
+        wait_for("nat", &without_others(&before));
+        guard.wait_for_restore(CNI_KEY);
+    }
+    assert!(guard.told_of("restore-failed").is_empty());
 }
 
 #[test]

@@ -311,7 +311,7 @@ const THREE: &str = "[guard]\nsweep = \"1s\"\n\
      [[iptables]]\nchain = \"FORWARD\"\npolicy = \"ACCEPT\"\nfamily = \"ipv4\"\n";
 
 /// Has a script take the place of the programs of nf_tables.
-fn break_programs(script: &str) {
+pub fn break_programs(script: &str) {
     fs::write("/run/script", format!("#!/bin/sh\n{script}\n")).expect("a file");
     run("chmod", &["+x", "/run/script"]);
     let bind = ["--bind", "/run/script", "/usr/sbin/xtables-nft-multi"];

@@ -124,7 +124,10 @@ fn what_is_known_of_a_table_is_what_would_be_printed_of_it() {
         let mut knows_nothing = Helper::start();
         let (known, printed) = (knows.list(chains), knows_nothing.list(chains));
         knows_nothing.end();
-        assert_eq!(known, printed, "seed {seed}, step {step}: {change}");
+        // Versions before 1.8.9 list no chain where nft has made a rule in another.
+        if printed.is_ok() || known.is_err() {
+            assert_eq!(known, printed, "seed {seed}, step {step}: {change}");
+        }
         let counted = if known.is_ok() {
             &mut listed
         } else {

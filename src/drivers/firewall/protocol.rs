@@ -228,8 +228,8 @@ pub enum Reply {
     Chains(Vec<Tables>),
     /// How large the table is, for each of the names.
     Extents(Vec<Extent>),
-    /// The changes are made, by the program with this process id.
-    Done(u32),
+    /// The changes are made, by the programs with these process ids.
+    Done(Vec<u32>),
     /// How each rule is listed, in the order asked, found out by these processes.
     Forms(Vec<Forms>, Vec<u32>),
 }

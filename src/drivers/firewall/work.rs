@@ -614,7 +614,7 @@ impl Work {
     fn make(&mut self, table: TableId, changes: &Changes) -> Result<(), Fault> {
         for (backend, changes) in changes {
             match self.ask(table, Ask::Commit(*backend, changes.clone()))? {
-                Reply::Done(pid) => self.own.add(pid),
+                Reply::Done(pids) => pids.into_iter().for_each(|pid| self.own.add(pid)),
                 _ => return Err(Fault::unexpected()),
             }
         }

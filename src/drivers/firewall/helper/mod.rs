@@ -242,10 +242,10 @@ fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
             Ok(Reply::Extents(extents.collect()))
         }
         Ask::Commit(backend, changes) => {
-            let tool = tools.iter().find(|it| it.backend() == *backend);
+            let tool = tools.iter_mut().find(|it| it.backend() == *backend);
             let none = || Fault::new(libc::ENOPKG, "there is no such iptables");
-            let pid = tool.ok_or_else(none)?.commit(table, changes)?;
-            Ok(Reply::Done(pid))
+            let pids = tool.ok_or_else(none)?.commit(table, changes)?;
+            Ok(Reply::Done(pids))
         }
         Ask::Normalise { rules, may_load } => {
             let (forms, pids) = forms(tools, table, rules, *may_load)?;

@@ -61,6 +61,8 @@ pub struct Tool {
     save: PathBuf,
     restore: PathBuf,
     known: HashMap<FirewallTable, Known>,
+    /// Whether a chain cannot be made in the transaction that deletes it.
+    deletes_first: bool,
 }
 
 /// The programs that there are, and where each of them was found.
@@ -118,6 +120,7 @@ impl Tool {
                 save: find(&format!("{name}-save"))?,
                 restore: find(&format!("{name}-restore"))?,
                 known: HashMap::new(),
+                deletes_first: false,
             })
         };
         let tools = [(Backend::Legacy, "legacy"), (Backend::Nft, "nft")];
@@ -258,11 +261,35 @@ impl Tool {
         Ok(listed(&ran.printed, chains))
     }
 
-    /// Makes these changes, all or none. Returns the process that did.
+    /// Makes these changes, all or none. Returns the processes that did.
     ///
     /// # Errors
     /// Where a name is none, or the program fails.
-    pub fn commit(&self, table: FirewallTable, changes: &[Change]) -> Result<u32, Fault> {
+    pub fn commit(&mut self, table: FirewallTable, changes: &[Change]) -> Result<Vec<u32>, Fault> {
+        let (deleted, others): (Vec<&Change>, Vec<&Change>) = changes
+            .iter()
+            .partition(|it| matches!(it, Change::Delete(_)));
+        let is_split = self.deletes_first && !deleted.is_empty();
+        if !is_split {
+            match self.restore(table, changes) {
+                Err(fault) if !deleted.is_empty() && fault.errno == libc::EINVAL => {}
+                made => return Ok(vec![made?]),
+            }
+        }
+        // iptables-nft-restore 1.8.4 makes no chain that it deletes in the same transaction.
+        // Between two of them an owner may make it, and the second fails.
+        let deleted = self.restore(table, deleted)?;
+        let made = self.restore(table, others)?;
+        self.deletes_first = true;
+        Ok(vec![deleted, made])
+    }
+
+    /// Makes these changes in one transaction.
+    fn restore<'a>(
+        &self,
+        table: FirewallTable,
+        changes: impl IntoIterator<Item = &'a Change>,
+    ) -> Result<u32, Fault> {
         let mut input = format!("*{}\n", table.as_str());
         for change in changes {
             input.push_str(&line_of(change)?);
