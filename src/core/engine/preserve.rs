@@ -55,6 +55,8 @@ pub struct GoodStates {
     pub changed: bool,
     /// What an earlier netguard knew of those that were not found yet.
     recalled: HashMap<Resource, GoodState>,
+    /// What each was emptied of last, which may be the beginning of a flush, and when.
+    emptied: HashMap<ValueId, (Monotonic, State)>,
 }
 
 impl GoodStates {
@@ -65,6 +67,7 @@ impl GoodStates {
     /// What has this number is no longer watched, or is something else.
     pub fn remove(&mut self, id: ValueId) {
         self.changed |= self.ids.remove(&id);
+        self.emptied.remove(&id);
     }
 
     /// An interface is gone.
@@ -92,33 +95,32 @@ impl GoodStates {
     }
 }
 
-impl Tracked {
+impl Engine {
     /// A flush may be made in steps, and be read in the middle of it: the first ones are
     /// accepted as an owner's changes. With the last, what was lost since the first is lost.
-    fn note_steps(&mut self, found: &State, now: Monotonic) {
-        let Some(good) = self.good.as_ref().filter(|_| !self.is_lost) else {
+    fn note_steps(&mut self, id: ValueId, found: &State, now: Monotonic) {
+        let steps = &mut self.good_states.emptied;
+        let Some(tracked) = self.values.get_mut(id).filter(|it| !it.is_lost) else {
             return;
         };
-        let rules = self.key.rules();
-        let known = self.emptied.take_if(|it| now.since(it.0) <= STEPS);
+        let Some(good) = &tracked.good else {
+            return;
+        };
+        let rules = tracked.key.rules();
+        let known = steps.remove(&id).filter(|it| now.since(it.0) <= STEPS);
         let before = known.as_ref().map(|it| rules.before(good, &it.1));
         let Some(emptied) = rules.emptied(before.as_ref().unwrap_or(good), found) else {
-            self.emptied = known;
+            steps.extend(known.map(|it| (id, it)));
             return;
         };
         if let Some(before) = before.filter(|it| rules.is_flushed(it, found, false)) {
-            self.good = Some(before);
+            tracked.good = Some(before);
             return;
         }
-        let is_more = known.as_ref().is_none_or(|it| it.1 != emptied);
-        self.emptied = match is_more {
-            true => Some(Box::new((now, emptied))),
-            false => known,
-        };
+        let known = known.filter(|it| it.1 == emptied);
+        steps.insert(id, known.unwrap_or((now, emptied)));
     }
-}
 
-impl Engine {
     /// What an earlier netguard knew of preserved resources.
     pub(super) fn recall(&mut self, preserved: &Preserved) {
         let is_restarting = self.is_restart_observed();
@@ -270,7 +272,7 @@ impl Engine {
         now: Monotonic,
     ) -> Option<Invariant> {
         self.good_states.add(id);
-        self.values.get_mut(id)?.note_steps(found, now);
+        self.note_steps(id, found, now);
         let tracked = self.values.get(id)?;
         let is_known = *tracked.state() == Phase::Matching && tracked.good.as_ref() == Some(found);
         self.good_states.changed |= !is_known;
@@ -422,7 +424,7 @@ impl Engine {
         self.good_states.remove(id);
         if let Some(tracked) = self.values.get_mut(id) {
             (tracked.good, tracked.good_at) = (None, None);
-            (tracked.is_lost, tracked.emptied) = (false, None);
+            tracked.is_lost = false;
         }
     }
 

@@ -101,8 +101,6 @@ pub struct Tracked {
     pub seen: Option<State>,
     /// Whether it is preserved and was lost, and must be restored.
     pub is_lost: bool,
-    /// What it was emptied of last, which may be the beginning of a flush, and when.
-    pub emptied: Option<Box<(Monotonic, State)>>,
     /// Whether the kernel has created the key again since it was last read as expected.
     pub recreated: bool,
     /// Its drift, until that is over.
@@ -149,7 +147,6 @@ impl Tracked {
             good_at: None,
             seen: None,
             is_lost: false,
-            emptied: None,
             recreated: false,
             open_drift: None,
             required_at: None,
@@ -169,7 +166,6 @@ impl Tracked {
         self.good_at = None;
         self.seen = None;
         self.is_lost = false;
-        self.emptied = None;
         self.recreated = false;
     }
 
