@@ -146,12 +146,12 @@ fn other(
         ([], None) => {
             let near = nearest(text, known.iter().map(|it| it.to_string()));
             let what = quoted(text);
-            let noun = kinds::noun(kind);
+            let about = kinds::about(kind);
             print::note(&match near {
                 Some(near) => format!("netguard: {what} is not known; did you mean `{near}`?\n"),
                 None => format!(
-                    "netguard: {what} is not the name of {noun}; write {}\n",
-                    kinds::form(kind)
+                    "netguard: {what} is not the name of {}; write {}\n",
+                    about.noun, about.form
                 ),
             });
             Err(exit::USAGE)
@@ -400,10 +400,10 @@ impl<'a> Subject<'a> {
     fn fill(&self, page: &mut Page, request: &Request) {
         page.text.push_str(&format!("{}\n", self.asked));
         if !self.asked.is_sysctl() {
-            let (means, kernel) = kinds::facts(self.asked.kind());
-            page.item("means", means);
-            if !kernel.is_empty() {
-                page.item("kernel", kernel);
+            let about = kinds::about(self.asked.kind());
+            page.item("means", about.means);
+            if !about.kernel.is_empty() {
+                page.item("kernel", about.kernel);
             }
             self.add_expected(page);
             self.add_states(page);
@@ -732,13 +732,13 @@ impl<'a> Subject<'a> {
         let mut any = false;
         let entries = match journal::read(&Place::of(&request.root), query) {
             Ok(entries) => entries,
-            Err(error) => return page.item("history", &format!("unknown: {error}")),
+            Err(error) => return page.item("history", &format!("unreadable: {error}")),
         };
         for entry in entries {
             match entry {
                 Ok(entry) => page.item("history", &line(&entry, &zone)),
                 Err(error) if error.is_passing() => continue,
-                Err(error) => page.item("history", &format!("unknown: {error}")),
+                Err(error) => page.item("history", &format!("unreadable: {error}")),
             }
             any = true;
         }

@@ -353,7 +353,7 @@ fn rule(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<Rule> 
             .iter()
             .find(|(words, _)| words.contains(&name));
         if let Some((_, help)) = stray {
-            return refuse(format!("{} is no part of a rule", quoted(word)), help);
+            return refuse(format!("{} is not part of a rule", quoted(word)), help);
         }
         let is_address = i > 0 && ADDRESSES.contains(&says[i - 1].as_str());
         if is_address && word.contains(',') {
