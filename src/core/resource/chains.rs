@@ -279,6 +279,8 @@ impl Chains {
     /// left. That is so where some of what was known of preserved chains is missing, and
     /// where no owner has removed a chain of its own, which leaves the others and what is
     /// not its own:
+    /// * all rules are gone of a chain that the kernel calls, of which some led to preserved
+    ///   chains and some did not: no owner removes those of others;
     /// * no rule leads to the preserved chains any more, where those of several chains did
     ///   that the kernel calls, or all preserved chains are there and empty: their owner
     ///   would have removed them, too;
@@ -319,6 +321,14 @@ impl Chains {
                 return true;
             }
             let known = others.iter().filter(|(chain, _)| built_in(chain));
+            let is_flushed = |chain: &&str| {
+                let mut own = known.clone().filter(|(it, _)| it == chain);
+                let is_other = own.clone().any(|(_, rule)| !of.is_jump(rule));
+                is_other && !own.any(is_left)
+            };
+            if from.iter().any(is_flushed) {
+                return true;
+            }
             known.clone().count() > 1 && !known.clone().any(is_left)
         };
         good.tables.iter().any(is_flushed)
@@ -736,6 +746,12 @@ mod tests {
             (String::new(), true),
             (with("CNI-D; CNI-DN-1; CNI-DN-2; CNI-E"), true),
             (empty.to_owned(), true),
+            // iptables -F PREROUTING, also where somebody has made others since.
+            (GOOD.replace("-A PREROUTING", "-A other"), true),
+            (
+                GOOD.replace("-A PREROUTING", "-A other") + "; -A PREROUTING -i x -j ACCEPT",
+                true,
+            ),
             // Somebody has made others since, or some of them again.
             (with("-A PREROUTING -i x -j ACCEPT"), true),
             (with("-A PREROUTING -i a -j ACCEPT"), true),
