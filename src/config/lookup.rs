@@ -112,6 +112,10 @@ pub(super) fn named(path: &Path) -> Files {
 /// The main file and the drop-ins below `root`.
 pub(super) fn standard(root: &Path) -> Files {
     let mut found = Files::default();
+    if let Some(fault) = no_root(root) {
+        found.diagnostics.push(fault);
+        return found;
+    }
     let mut any = false;
     for folder in FOLDERS {
         match read(&Location::below(root, folder).join(MAIN_FILE)) {
@@ -138,14 +142,17 @@ pub(super) fn standard(root: &Path) -> Files {
     found
 }
 
+/// What is wrong with a root that has no files.
+fn no_root(root: &Path) -> Option<Diagnostic> {
+    let what = match (root.is_dir(), root.exists()) {
+        (true, _) => return None,
+        (false, true) => "the root (--root) is not a directory",
+        (false, false) => "the root (--root) does not exist",
+    };
+    Some(Diagnostic::in_file(root, what))
+}
+
 fn nothing(root: &Path) -> Diagnostic {
-    if !root.is_dir() {
-        let what = match root.exists() {
-            true => "the root (--root) is not a directory",
-            false => "the root (--root) does not exist",
-        };
-        return Diagnostic::in_file(root, what);
-    }
     let mut diagnostic = Diagnostic::general(Severity::Error, "there is no configuration");
     let places = FOLDERS.map(|folder| format!("/{folder}/{MAIN_FILE}"));
     diagnostic

@@ -90,6 +90,19 @@ fn every_entry_of_a_profile_has_a_reason() {
 }
 
 #[test]
+fn a_root_that_is_no_folder_is_one_error() {
+    let file = folder("Cargo.toml");
+    let output = netguard().arg("check").arg("--root").arg(&file).output();
+    let output = output.expect("netguard runs");
+    assert_eq!(output.status.code(), Some(2));
+    let expected = format!(
+        "error: the root (--root) is not a directory\n  --> {}\n\nnetguard: 1 error in 1 file\n",
+        file.display()
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+}
+
+#[test]
 fn what_cannot_lie_in_a_repository_is_refused() {
     let root = tempfolder("files");
     let etc = root.join("etc/netguard");

@@ -116,7 +116,7 @@ impl Journalctl {
                 why_empty().or_else(|| (!said.is_empty()).then_some(Error::Incomplete(said)))
             }
             Ok(_) if self.timed && TIME_ERRORS.iter().any(|it| said.starts_with(it)) => {
-                Some(Error::Time(said))
+                Some(Error::Time(said.trim_end_matches('.').to_owned()))
             }
             Ok(status) => Some(why_empty().unwrap_or_else(|| {
                 Error::Failed(if said.is_empty() {

@@ -78,7 +78,10 @@ pub enum Error {
     #[error("cannot start journalctl: {}", plain(.0))]
     Start(#[source] io::Error),
     /// It refused the time that was asked for.
-    #[error("journalctl: {0}; systemd.time(7) has the forms, \"2026-11-23 16:56\", yesterday, -1h")]
+    #[error(
+        "journalctl: {0}; write a time in a form of systemd.time(7), such as \"2026-11-23 16:56\", \
+         yesterday or -1h"
+    )]
     Time(String),
     /// It failed, immediately or later.
     #[error("journalctl: {0}")]
