@@ -36,9 +36,12 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// The exit code, where the configuration is refused, where another guard does
 /// the same already, or where the guard cannot run.
 pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
+    let keeps_state = !options.no_state;
+    if keeps_state {
+        state::make_folder(&request.root);
+    }
     refuse_second(&request.root)?;
     await_turn(&request.root);
-    let keeps_state = !options.no_state;
     let goods = LastGoods::new(&request).filter(|_| keeps_state);
     let loaded = load_or_errors(&request);
     if let Ok(loaded) = &loaded {

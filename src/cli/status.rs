@@ -65,7 +65,7 @@ pub fn run(Request { root, .. }: Request, options: &args::Status) -> Result<u8, 
         }
         Asked::Nothing => {
             let nothing = "netguard is not running, and has not run since boot\n\
-                 (or /run/netguard, which systemd creates, is missing).\n\
+                 (or runs with --no-state, or cannot create /run/netguard).\n\
                  Start it with `systemctl enable --now netguard`; `netguard check` checks once.\n";
             return Ok(match json {
                 true => print::json(&Report::default(), exit::TROUBLE),

@@ -276,6 +276,18 @@ fn a_second_guard_of_another_network_is_not_refused() {
 }
 
 #[test]
+fn without_systemd_the_state_is_kept_too() {
+    enter();
+    let root = Root::new("unmade");
+    fs::remove_dir(root.0.join("run/netguard")).expect("a folder");
+    let guard = Guard::start_below(&root.0, FORWARD);
+    root.wait_until_saved();
+    let (text, code) = root.status(&["--brief"]);
+    assert_eq!(text, format!("netguard is running (pid {})\n", guard.pid()));
+    assert_eq!(code, Some(0));
+}
+
+#[test]
 fn a_second_guard_of_the_same_values_is_refused() {
     enter();
     let root = Root::new("second");

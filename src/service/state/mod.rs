@@ -16,8 +16,9 @@ mod preserved;
 pub mod starts;
 mod unreported;
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -141,6 +142,14 @@ fn name(holder: &Option<Holder>) -> String {
     match holder {
         Some(Holder { pid, name, .. }) => format!("{name}[{pid}]"),
         None => "another process".to_owned(),
+    }
+}
+
+/// Creates the folder where there is none: systemd-tmpfiles does only where there is systemd.
+/// Where that fails, the guard does without.
+pub fn make_folder(root: &Path) {
+    if let Ok(path) = Root::new(root).place(FOLDER) {
+        let _ = DirBuilder::new().mode(0o755).create(path);
     }
 }
 
