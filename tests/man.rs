@@ -152,8 +152,15 @@ fn the_page_is_of_this_version() {
 }
 
 #[test]
-fn man_has_nothing_to_complain_about() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/man/netguard.8");
+fn man_has_nothing_to_complain_about_and_cuts_no_word() {
+    for page in ["netguard.8", "netguard.toml.5"] {
+        renders(page);
+    }
+}
+
+fn renders(page: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/man");
+    let path = path.join(page);
     let man = Command::new("man")
         .arg("--warnings")
         .arg("-l")
@@ -168,5 +175,6 @@ fn man_has_nothing_to_complain_about() {
     assert!(text.lines().count() > 200, "{text}");
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line}");
+        assert!(!line.ends_with('\u{2010}'), "{line}");
     }
 }
