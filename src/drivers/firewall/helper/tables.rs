@@ -158,7 +158,9 @@ impl Tool {
             false => Ok(BTreeMap::new()),
         };
         // A program that waits for another, or does not run, says that by another number.
-        if !self.is_preferred && found.as_ref().is_err_and(|it| it.errno == libc::EINVAL) {
+        const LACKING: [i32; 2] = [libc::EINVAL, libc::EPROTONOSUPPORT];
+        let is_lacking = |it: &Fault| LACKING.contains(&it.errno);
+        if !self.is_preferred && found.as_ref().is_err_and(is_lacking) {
             return Ok(None);
         }
         Ok(Some(Tables {
