@@ -8,16 +8,16 @@ use std::sync::Arc;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber, dispatcher};
+use tracing::{Dispatch, Event, Level, Subscriber, dispatcher};
 use tracing_journald::{Priority as Severity, PriorityMappings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry;
 
 use super::Journal;
-use super::queue::{Item, Queue};
+use super::queue::{Diagnostic, Item, Queue};
 use crate::background::Mailbox;
-use crate::journal::entry::{IDENTIFIER, LONGEST, Priority};
+use crate::journal::entry::{IDENTIFIER, LONGEST};
 use crate::model::text::visible_lines;
 use crate::words::{clip, without_numbers};
 
@@ -37,25 +37,7 @@ pub(super) fn subscriber(queue: Arc<Mailbox<Queue>>) -> impl Subscriber + Send +
     registry().with(filter).with(ToQueue(queue))
 }
 
-/// One of the program's own events.
-#[derive(Debug, Clone)]
-pub struct Diagnostic {
-    /// Where it was made, and its level.
-    pub metadata: &'static Metadata<'static>,
-    /// Its message, and its fields as ` NAME=VALUE`.
-    pub text: String,
-}
-
 impl Diagnostic {
-    /// How much it matters.
-    pub fn priority(&self) -> Priority {
-        match *self.metadata.level() {
-            Level::ERROR => Priority::Error,
-            Level::WARN => Priority::Warning,
-            _ => Priority::Info,
-        }
-    }
-
     fn of(event: &Event<'_>) -> Diagnostic {
         let mut text = Text::default();
         event.record(&mut text);
@@ -162,6 +144,7 @@ impl Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::entry::Priority;
 
     #[test]
     fn what_is_reported_depends_on_who_says_it() {

@@ -119,7 +119,7 @@ fn insist(queue: &Mailbox<Queue>, mut send: impl FnMut() -> Result<(), Undeliver
 mod tests {
     use std::sync::mpsc;
 
-    use super::diagnostics::Diagnostic;
+    use super::queue::Diagnostic;
     use super::*;
     use crate::model::Source;
 

@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 
-use super::diagnostics::Diagnostic;
+use tracing::{Level, Metadata};
+
 use crate::background::Mailbox;
 use crate::clock;
 use crate::engine::{Record, microseconds};
-use crate::journal::entry::Entry;
+use crate::journal::entry::{Entry, Priority};
 
 /// How many entries wait while the journal stalls: one for every value of a
 /// node with a thousand interfaces and four values each, that is one whole
@@ -18,6 +19,26 @@ pub(super) const CAPACITY: usize = 4096;
 /// How many entries may wait before diagnostics are dropped: a chatty crate
 /// must not push out the audit.
 const ROOM_FOR_DIAGNOSTICS: usize = CAPACITY / 2;
+
+/// One of the program's own events.
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    /// Where it was made, and its level.
+    pub metadata: &'static Metadata<'static>,
+    /// Its message, and its fields as ` NAME=VALUE`.
+    pub text: String,
+}
+
+impl Diagnostic {
+    /// How much it matters.
+    pub fn priority(&self) -> Priority {
+        match *self.metadata.level() {
+            Level::ERROR => Priority::Error,
+            Level::WARN => Priority::Warning,
+            _ => Priority::Info,
+        }
+    }
+}
 
 /// A record or a diagnostic.
 #[derive(Debug)]

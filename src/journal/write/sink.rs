@@ -12,7 +12,8 @@ use nix::unistd::{Whence, ftruncate, lseek};
 use serde_json::{Map, Value as Json};
 use tracing::Level;
 
-use super::diagnostics::{Diagnostic, Journald};
+use super::diagnostics::Journald;
+use super::queue::Diagnostic;
 use crate::journal::entry::{Entry, IDENTIFIER, Priority};
 use crate::journal::fields;
 use crate::model::text::visible_json;
