@@ -99,7 +99,7 @@ pub fn prepare() -> io::Result<()> {
     if SOCKET.get().is_none() {
         let _ = SOCKET.set(Socket::new(NETLINK_ROUTE)?);
     }
-    scheduling::interrupt()
+    scheduling::interrupt_with(interrupted)
 }
 
 /// Lets the calling thread [`attempt`](Demand::attempt) writes. One thread can have that.
@@ -113,7 +113,7 @@ pub fn prepare_attempts() -> io::Result<()> {
             aside: File::open("/dev/null")?,
         });
     }
-    scheduling::interrupt()
+    scheduling::interrupt_with(interrupted)
 }
 
 impl Demand {
@@ -201,7 +201,7 @@ fn again_if_interrupted(mut write: impl FnMut() -> io::Result<usize>) -> io::Res
 
 /// The calling thread has worked for long, perhaps on a write. Called by a signal
 /// handler.
-pub fn interrupted() {
+fn interrupted() {
     let Some(under_way) = UNDER_WAY.get().filter(|it| !it.ended && is_unwritten(it)) else {
         return;
     };

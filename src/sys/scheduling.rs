@@ -6,7 +6,7 @@
 //! time). At the second one without a sleep in between, the handler gives real time
 //! back, and the thread has it again when it next goes to sleep. A write that tries
 //! in vain to get the kernel's lock on all network settings ends, or waits
-//! ([`rtnl`]). And a thread that has much to do sleeps for a moment now and then, so
+//! (`rtnl`). And a thread that has much to do sleeps for a moment now and then, so
 //! that it keeps real time and waits are short.
 
 use std::cell::RefCell;
@@ -23,7 +23,6 @@ use nix::time::ClockId;
 use nix::unistd::gettid;
 use signal_hook::low_level::register;
 
-use super::rtnl;
 use crate::clock;
 use crate::model::Monotonic;
 
@@ -177,12 +176,25 @@ thread_local! {
     static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
 }
 
+/// What else is done on a thread whose time is up, in the signal handler.
+static ALSO: OnceLock<fn()> = OnceLock::new();
+
+/// As [`interrupt`], and has `also` called each time, on whichever thread: it may do only
+/// what may be done at any moment (signal-safety(7)). There is one of these.
+///
+/// # Errors
+/// As there.
+pub fn interrupt_with(also: fn()) -> io::Result<()> {
+    let _ = ALSO.set(also);
+    interrupt()
+}
+
 /// Has the kernel send the calling thread SIGXCPU after `EACH` of its processor
 /// time, again and again. That costs nothing until one comes.
 ///
 /// # Errors
 /// Where the kernel has no timer left.
-pub fn interrupt() -> io::Result<()> {
+fn interrupt() -> io::Result<()> {
     static HANDLED: OnceLock<bool> = OnceLock::new();
     // SAFETY: `time_is_up` makes a few system calls, touches atomics and leaves
     // errno as it was: all of it may be done at any moment (signal-safety(7)).
@@ -211,7 +223,9 @@ pub fn interrupt() -> io::Result<()> {
 /// The handler of SIGXCPU, on the thread whose time is up.
 fn time_is_up() {
     let errno = Errno::last_raw();
-    rtnl::interrupted();
+    if let Some(also) = ALSO.get() {
+        also();
+    }
     let thread = gettid().as_raw();
     let mut holders = [&LOOP, &LOCK, &REQUESTS, &PROCESSES].into_iter();
     let own = holders.find(|it| it.thread.load(Ordering::Relaxed) == thread);
