@@ -96,7 +96,7 @@ fn in_brief_what_matters_most_comes_first() {
     assert_eq!(code, Some(1));
     assert_eq!(
         told,
-        "301 drifted (+301 observed): net.ipv4.conf.eth0.forwarding is 0, must be 1; \
+        "301 drifted (+301 in observe mode): net.ipv4.conf.eth0.forwarding is 0, must be 1; \
          net.ipv4.conf.cali*.rp_filter is 0 on 290 keys, 2 on 10 keys, must be 1; \
          net.ipv4.conf.cali*.proxy_arp is 0 on 300 keys, must be 1; kernel.panic is 0, must be 10\n"
     );
@@ -126,7 +126,7 @@ skipped kernel.panic: it is 0, must be 10 (observe mode)
     assert_eq!(root.ask(&["check"]).0, Some(1));
     let (code, told) = root.ask(&["check", "--brief"]);
     assert_eq!(code, Some(1));
-    assert!(told.starts_with("301 drifted (observed): "), "{told}");
+    assert!(told.starts_with("301 drifted (observe mode): "), "{told}");
     let (code, told) = root.ask(&["check", "--ignore-observed"]);
     assert_eq!(code, Some(0), "{told}");
     let (code, told) = root.ask(&["check", "--ignore-observed", "--brief"]);

@@ -57,7 +57,7 @@ fn exit_statuses(verb: &str) -> [&'static str; 5] {
         ],
         "apply" => [
             "all values are OK or pending",
-            "values are still drifted, as in mode observe; with --dry-run: drift found",
+            "values are still drifted, as in observe mode; with --dry-run: drift found",
             USAGE,
             "a value could not be read or restored",
             "",

@@ -379,9 +379,9 @@ fn brief(scan: &Scan) -> String {
         more => format!("; {} more", Count(more, "invariant")),
     };
     let counts = match (enforced, observed) {
-        (0, observed) => format!("{observed} drifted (observed)"),
+        (0, observed) => format!("{observed} drifted (observe mode)"),
         (enforced, 0) => format!("{enforced} drifted"),
-        (enforced, observed) => format!("{enforced} drifted (+{observed} observed)"),
+        (enforced, observed) => format!("{enforced} drifted (+{observed} in observe mode)"),
     };
     format!("{counts}: {}{more}{full}\n", named.join("; "))
 }

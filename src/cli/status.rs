@@ -313,7 +313,7 @@ fn configuration(
     let mut facts = vec![Count(state.values.invariants, "invariant").to_string()];
     if state.values.observe_invariants > 0 {
         facts.push(format!(
-            "{} in mode observe",
+            "{} in observe mode",
             state.values.observe_invariants
         ));
     }
@@ -370,7 +370,7 @@ fn values(text: &mut String, state: &Contents) {
         values.drifted,
     );
     let parts = [
-        (values.observed, "only observed"),
+        (values.observed, "in observe mode"),
         (values.contended, "contended"),
         (values.failed, "could not be restored"),
     ];
@@ -426,7 +426,7 @@ fn one_drift(
     }
     print::hanging(text, "", &what, width);
     let why = match (drift.why, &drift.error) {
-        (Why::Observed, _) => "only observed".to_owned(),
+        (Why::Observed, _) => "observe mode".to_owned(),
         (Why::Contended, _) => "contended: something keeps writing it".to_owned(),
         (Why::Failed, Some(error)) => format!("could not be restored: {error}"),
         (Why::Failed, None) => "could not be restored".to_owned(),
@@ -663,7 +663,7 @@ mod tests {
             said(Some(80)),
             "\
 netguard: running for 1 h 0 min (pid 4711, version 1.2.3)
-configuration: 20 invariants, 2 in mode observe, loaded 1 min 0 s ago
+configuration: 20 invariants, 2 in observe mode, loaded 1 min 0 s ago
   not loaded: the files have changed since; `systemctl reload netguard` loads
               them
   refused 5.0 s ago: /etc/netguard/netguard.toml:3:1: unknown field `sysctls`
@@ -673,7 +673,7 @@ unavailable: fanotify
 
 Active drift:
 net.ipv4.ip_forward is 0, must be 1, for 2 min 5 s
-  why:    only observed
+  why:    observe mode
   writer: sysctl[812] of network.service
   again:  /etc/sysctl.conf:4 will set it again
   next:   what to do

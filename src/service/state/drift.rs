@@ -136,7 +136,7 @@ pub(super) fn cut(text: &str) -> String {
 fn next_step(why: Why, origin: &str) -> String {
     match why {
         Why::Observed => format!(
-            "nothing is written in mode observe; to have it restored set mode = \"restore\" at {origin}"
+            "nothing is written in observe mode; to have it restored set mode = \"restore\" at {origin}"
         ),
         Why::Contended => {
             "restored again and again at the configured rate; stop what keeps writing it".to_owned()
