@@ -56,7 +56,7 @@ use protocol::{Answer, Ask, Backend, Call, Form, Forms, Reply};
 use put_off::PutOff;
 use watch::{Fault, Watch};
 use work::{Done, Job};
-use worker::{Report, Worker, awaited, report, until};
+use worker::{Worker, report, until};
 
 /// A table: all that is written at once.
 type TableId = (Family, FirewallTable);
@@ -313,13 +313,9 @@ impl Firewall {
             };
             tokio::select! {
                 report = report(&mut self.worker) => {
-                    match report {
-                        Report::Done(done) => self.take(done),
-                        Report::Event(event) => self.news.report(event),
-                        Report::Slow(slow) => {
-                            let events = awaited(&mut self.watched, slow);
-                            events.into_iter().for_each(|it| self.news.report(it));
-                        }
+                    match report.done(&mut self.watched) {
+                        Ok(done) => self.take(done),
+                        Err(events) => events.into_iter().for_each(|it| self.news.report(it)),
                     }
                     return self.news.take().unwrap_or_default();
                 }

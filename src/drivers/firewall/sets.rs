@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Verdict;
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
-use super::worker::{Report, Reports, Worker, awaited, report, until};
+use super::worker::{Reports, Worker, report, until};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::drivers::watched::Watched;
@@ -117,14 +117,10 @@ impl Sets {
         let due = ready.then(|| self.refresh_at.unwrap_or_else(Instant::now));
         tokio::select! {
             report = report(&mut self.worker) => {
-                let (mut events, is_list) = match report {
-                    Report::Done(done) => done,
-                    Report::Event(event) => (vec![event], false),
-                    Report::Slow(slow) => {
-                        let now = clock::now();
-                        let events = awaited(&mut self.watched, slow);
-                        return events.into_iter().map(|it| (it, now)).collect();
-                    }
+                let now = clock::now();
+                let (mut events, is_list) = match report.done(&mut self.watched) {
+                    Ok(done) => done,
+                    Err(events) => return events.into_iter().map(|it| (it, now)).collect(),
                 };
                 self.listing &= !is_list;
                 events.retain(|it| self.is_awaited(it));
@@ -132,7 +128,6 @@ impl Sets {
                     let pause = (began.elapsed() * SHARE).max(INTERVAL);
                     self.refresh_at = Some(began + pause);
                 }
-                let now = clock::now();
                 events.into_iter().map(|it| (it, now)).collect()
             }
             () = until(due) => self.refresh(),

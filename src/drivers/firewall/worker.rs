@@ -77,14 +77,21 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
     }
 }
 
-/// What the engine is given where answers take long.
-pub(super) fn awaited<T: Clone>(watched: &mut Watched<T>, slow: Slow) -> Vec<Event> {
-    let event = |id| Event::Read {
-        id,
-        outcome: ReadOutcome::Awaited(slow.fault().refused()),
-    };
-    let ids = watched.awaited(slow == Slow::Helper);
-    ids.into_iter().map(event).collect()
+impl<Done> Report<Done> {
+    /// What was done; where it is no more than news, what the engine is given of them.
+    pub fn done<T: Clone>(self, watched: &mut Watched<T>) -> Result<Done, Vec<Event>> {
+        let slow = match self {
+            Report::Done(done) => return Ok(done),
+            Report::Event(event) => return Err(vec![event]),
+            Report::Slow(slow) => slow,
+        };
+        let event = |id| Event::Read {
+            id,
+            outcome: ReadOutcome::Awaited(slow.fault().refused()),
+        };
+        let ids = watched.awaited(slow == Slow::Helper);
+        Err(ids.into_iter().map(event).collect())
+    }
 }
 
 /// Waits for the next report of a thread, where there is one. Nothing is lost where this is

@@ -20,7 +20,7 @@ use super::news::News;
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::put_off::PutOff;
-use super::worker::{Report, Worker, awaited, report, until};
+use super::worker::{Worker, report, until};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::drivers::watched::Watched;
@@ -196,13 +196,9 @@ impl Tables {
             };
             tokio::select! {
                 report = report(&mut self.worker) => {
-                    match report {
-                        Report::Done(done) => self.take(done),
-                        Report::Event(event) => self.news.report(event),
-                        Report::Slow(slow) => {
-                            let events = awaited(&mut self.watched, slow);
-                            events.into_iter().for_each(|it| self.news.report(it));
-                        }
+                    match report.done(&mut self.watched) {
+                        Ok(done) => self.take(done),
+                        Err(events) => events.into_iter().for_each(|it| self.news.report(it)),
                     }
                     return self.news.take().unwrap_or_default();
                 }
