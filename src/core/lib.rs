@@ -32,7 +32,8 @@
 //! | expected | As the requirement says. |
 //! | drift | A value that is not as expected, from then until it is again. |
 //! | restore | To write the expected value, and read it back. |
-//! | pending | The key does not exist now, as before its interface or module is there. |
+//! | pending | It cannot be restored now: it, or what it needs, does not exist, or its owner goes first. |
+//! | unreadable | It could not be read, so how it stands is unknown. |
 //! | observe | The mode that reports drift and writes nothing. |
 //! | contention | Another program keeps writing another value: restores are rate-limited. |
 //! | source | What reports events: netlink, fanotify, D-Bus. Losing one costs speed or detail. |
@@ -41,7 +42,7 @@
 //! | action | The actions that the engine requests. |
 //! | effect | Code that performs actions: it writes values, logs, notifies systemd. |
 //! | sweep | The periodic read of everything. |
-//! | episode | A network restart, from its first job or link event until it settles. Users read "network restart". |
+//! | episode | A network restart, from its first job or link event until it settles. Users read "network restart", and of its cause "link changes" where no job is known. |
 //! | writer | The process that wrote a value. |
 //! | candidate | A process that may have been the writer. It is never reported as a fact. |
 //! | record | One thing to log: an event of the journal with its fields. |
