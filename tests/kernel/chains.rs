@@ -10,7 +10,7 @@ use netguard::model::Family;
 use netguard::resource::{Backend, FirewallTable};
 
 use crate::guard::{Guard, Root};
-use crate::iptables::{alone, break_programs, iptables};
+use crate::iptables::{alone, break_programs, iptables, rules};
 use crate::network::{configured, shell, shown};
 
 const PORTMAP: &str = "\
@@ -210,19 +210,50 @@ fn legacy_chains_come_back_after_a_flush() {
 }
 
 /// One chain after another, and the guard reads the table after each. Where nothing else is in
-/// a chain, that may be its owner's removal, until there is nothing left.
+/// a chain, that may be its owner's removal, until the rule of somebody else goes too.
 fn a_flush_in_steps_is_undone(is_legacy: bool) {
     alone(is_legacy);
     restore(PORTMAP);
     iptables("-t nat -D PREROUTING -i eth7 -j ACCEPT");
-    iptables("-t nat -D POSTROUTING -o eth7 -j ACCEPT");
     let mut guard = started(CNI);
     let before = saved("nat");
     for chain in ["PREROUTING", "OUTPUT", "POSTROUTING"] {
         iptables(&format!("-t nat -F {chain}"));
         wait_until_read(&mut guard);
     }
-    wait_for("nat", &before);
+    wait_for("nat", &without_others(&before));
+}
+
+/// Each rule that leads to them is the only one of its chain, and their owner removes one after
+/// the other.
+fn chains_that_their_owner_removes_stay_away(is_legacy: bool) {
+    alone(is_legacy);
+    let own = "-N CNI-A; -A CNI-A -j ACCEPT; -A PREROUTING -j CNI-A; -A INPUT -j CNI-A; -A OUTPUT -o a -j ACCEPT";
+    let iptables_nat = |lines: &str| {
+        for line in lines.split("; ") {
+            iptables(&format!("-t nat {line}"));
+        }
+    };
+    iptables_nat(own);
+    let mut guard = started(CNI);
+    for line in ["-D PREROUTING -j CNI-A", "-D INPUT -j CNI-A"] {
+        iptables_nat(line);
+        wait_until_read(&mut guard);
+    }
+    iptables_nat("-F CNI-A; -X CNI-A");
+    wait_until_read(&mut guard);
+    assert_eq!(rules("nat", "OUTPUT"), ["-o a -j ACCEPT"]);
+    assert!(!saved("nat").iter().any(|line| line.contains("CNI-A")));
+}
+
+#[test]
+fn chains_of_nf_tables_that_their_owner_removes_stay_away() {
+    chains_that_their_owner_removes_stay_away(false);
+}
+
+#[test]
+fn legacy_chains_that_their_owner_removes_stay_away() {
+    chains_that_their_owner_removes_stay_away(true);
 }
 
 /// What leads to them from the others is there all the time.

@@ -113,7 +113,10 @@ impl Engine {
             steps.extend(known.map(|it| (id, it)));
             return;
         };
-        if let Some(before) = before.filter(|it| rules.is_flushed(it, found, false)) {
+        // An owner too may remove one rule after another, each of which is the only one of its chain.
+        let is_flush =
+            |it: &State| rules.is_flushed(it, found, false) && rules.lacks_others(it, found);
+        if let Some(before) = before.filter(is_flush) {
             tracked.good = Some(before);
             return;
         }

@@ -64,6 +64,10 @@ impl Kind for FirewallChains {
         before.state(self)
     }
 
+    fn lacks_others(&self, good: &State, found: &State) -> bool {
+        Chains::of(found).lacks_others(self, &Chains::of(good))
+    }
+
     fn owners(&self) -> &[&str] {
         owners_of_chain(self.name.as_str())
     }

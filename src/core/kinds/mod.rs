@@ -169,6 +169,11 @@ pub trait Kind {
         good.clone()
     }
 
+    /// Whether something that belongs to others was there beside what is `good`, and is gone.
+    fn lacks_others(&self, _good: &State, _found: &State) -> bool {
+        false
+    }
+
     /// The programs whose it is: one of them may flush it.
     fn owners(&self) -> &[&str] {
         &[]

@@ -357,6 +357,20 @@ impl Chains {
         emptied
     }
 
+    /// Whether a rule of a chain that the kernel calls, which led to no preserved chain, was there
+    /// when they were `good`, and is not here.
+    pub fn lacks_others(&self, of: &FirewallChains, good: &Chains) -> bool {
+        good.tables.iter().any(|(backend, good)| {
+            let found = self.tables.get(backend);
+            let mut built_in = good.iter().filter(|(chain, _)| of.is_built_in(chain));
+            built_in.any(|(chain, rules)| {
+                let left = found.and_then(|it| it.get(chain)).map_or(&[][..], |it| it);
+                let mut others = rules.iter().filter(|it| !of.is_jump(it));
+                others.any(|it| !left.contains(it))
+            })
+        })
+    }
+
     /// Whether there is nothing of any table.
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty()
