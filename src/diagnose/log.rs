@@ -127,6 +127,11 @@ impl Log {
         self.replies(packet, token, is_rejection)
     }
 
+    /// How many of those are errors of ICMP.
+    pub fn errors_of_host(&self, packet: &Packet, token: Token) -> u32 {
+        self.replies(packet, token, |it| is_error(it, packet))
+    }
+
     fn replies(&self, packet: &Packet, token: Token, is_it: impl Fn(&Parsed<'_>) -> bool) -> u32 {
         let flows = self.flows(packet, token);
         let own = self.received.iter();
@@ -285,6 +290,16 @@ impl Flows {
     fn identify(&self, parsed: &Parsed<'_>, packet: &Packet, token: Token) -> Option<(u32, bool)> {
         let body = parsed.body;
         match (packet.protocol, parsed.protocol) {
+            // The host is there, and no program has the port, or a firewall rejects it.
+            _ if is_error(parsed, packet) => {
+                let inner = parse(body.get(8..)?)?;
+                let number = match packet.protocol {
+                    Protocol::Icmp => numbered(inner.body.get(8..)?, token)?,
+                    Protocol::Tcp => *self.segments.get(&word(inner.body.get(4..)?)?)?,
+                    Protocol::Udp => *self.ports.get(&(inner.from, half(inner.body)?))?,
+                };
+                Some((number, true))
+            }
             (Protocol::Icmp, protocol) if ICMP.contains(&protocol) => {
                 let number = numbered(body.get(8..)?, token)?;
                 match body[0] {
@@ -313,12 +328,6 @@ impl Flows {
             (Protocol::Udp, UDP) if half(body) == packet.port => {
                 let to = half(body.get(2..)?)?;
                 Some((*self.ports.get(&(parsed.to, to))?, true))
-            }
-            // The host is there, and no program has the port.
-            (Protocol::Udp, protocol) if ICMP.contains(&protocol) && parsed.from == packet.to => {
-                let inner = parse(body.get(8..)?)?;
-                let port = half(inner.body)?;
-                Some((*self.ports.get(&(inner.from, port))?, true))
             }
             _ => None,
         }
@@ -365,10 +374,17 @@ fn identity(
     }
 }
 
-/// Whether this is an error that a host answers a datagram with.
+/// Whether this is an error that the destination refuses a packet with.
 fn is_error(parsed: &Parsed<'_>, packet: &Packet) -> bool {
-    let is_error = matches!(parsed.body.first(), Some(1 | 3)) && ICMP.contains(&parsed.protocol);
-    packet.protocol == Protocol::Udp && parsed.from == packet.to && is_error
+    let (kind, too_big) = match parsed.protocol {
+        1 => (3, Some(4)),
+        58 => (1, None),
+        _ => return false,
+    };
+    let [own, code, ..] = *parsed.body else {
+        return false;
+    };
+    own == kind && Some(code) != too_big && parsed.from == packet.to
 }
 
 /// The protocol, the type and the code of errors that ask for shorter packets: `fragmentation
@@ -409,12 +425,11 @@ fn may_be_own(bytes: &[u8], packet: &Packet, token: Token) -> bool {
                 // A router need not send as much back.
                 payload.is_none_or(|it| it.len() < token.len() || it.starts_with(&token))
             };
-            is_icmp && has_token() || is_own
+            is_icmp && has_token() || is_own || is_error(&parsed, packet)
         }
         (Protocol::Tcp, TCP) => flags(&parsed).is_some_and(|it| it & (SYN | RST) != 0),
         (Protocol::Udp, UDP) => half(parsed.body) == packet.port || has_token(),
-        (Protocol::Udp, _) => is_icmp && !matches!(parsed.body.first(), Some(0 | 8 | 128 | 129)),
-        _ => false,
+        (Protocol::Tcp | Protocol::Udp, _) => is_error(&parsed, packet),
     }
 }
 

@@ -38,6 +38,7 @@ use crate::drivers::firewall;
 use crate::drivers::firewall::trace::{self, Flow, Tracer};
 use crate::drivers::rtnetlink::Inspector;
 use crate::drivers::rtnetlink::codec::Listing;
+use crate::drivers::xfrm;
 use crate::engine::Errno;
 use crate::model::{Family, SysctlKey, Value};
 use crate::resource::{Attribute, Prefix, Resource};
@@ -233,6 +234,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         answers: [unknown(), unknown()],
         firewall: firewall::inspect(family),
         services: ipvs::read(),
+        policies: xfrm::read(),
         agents: agents::read(),
         claims: Ok(Vec::new()),
         connections,

@@ -180,6 +180,7 @@ pub fn probe(job: Job<'_>) -> io::Result<(Probes, Log)> {
         sent,
         answered: log.answered(packet, token),
         rejected: log.rejected(packet, token),
+        errors: log.errors_of_host(packet, token),
         refused,
         sightings: log.sightings(packet, token),
         full_size: None,
@@ -198,7 +199,7 @@ fn tap(filter: &[Step]) -> io::Result<OwnedFd> {
 }
 
 /// Raw sockets that receive what the pod accepts from an address: packet sockets also see what
-/// its firewall drops. A host refuses a UDP datagram with an ICMP error.
+/// its firewall drops. A host or its firewall refuses packets with ICMP errors as well.
 fn receivers(packet: &Packet, filter: &[Step]) -> io::Result<Vec<(Kind, Socket)>> {
     let from = SocketAddr::new(packet.from, 0);
     let icmp = match packet.from {
@@ -207,7 +208,7 @@ fn receivers(packet: &Packet, filter: &[Step]) -> io::Result<Vec<(Kind, Socket)>
     };
     let kinds = match packet.protocol {
         Protocol::Icmp => vec![icmp],
-        Protocol::Tcp => vec![Kind::TCP],
+        Protocol::Tcp => vec![Kind::TCP, icmp],
         Protocol::Udp => vec![Kind::UDP, icmp],
     };
     let open = |kind| {

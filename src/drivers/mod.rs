@@ -8,6 +8,7 @@ pub mod rtnetlink;
 pub mod sysctl;
 pub mod system;
 mod watched;
+pub mod xfrm;
 
 use crate::engine::{Event, ValueId};
 use crate::resource::{Resource, State};

@@ -132,6 +132,8 @@ static BREAKAGES: &[Breakage] = &[
     )
     .elsewhere(),
     broken("bridge-port", "LINK is no port of cni0", &[(Node, "ip link set LINK nomaster")]).of(BRIDGED),
+    broken("port-state", "port LINK of cni0 is disabled", &[(Node, "bridge link set dev LINK state 0")])
+        .of(BRIDGED),
     broken("gateway", "cni0 does not have GATEWAY", &[(Node, "ip address flush dev cni0")]).of(BRIDGED),
     broken("mtu", "the MTU of LINK is 1400", &[(Node, "ip link set LINK mtu 1400")]).ping("-c 1 -W 1 -s 1450"),
     broken("rule", "raw PREROUTING rule 1", &[(Node, "iptables -t raw -A PREROUTING -s POD -j DROP")]),
@@ -247,6 +249,31 @@ static BREAKAGES: &[Breakage] = &[
              nft 'add chain netdev own in { type filter hook ingress device eth0 priority 0; policy drop; }'
              nft add rule netdev own in meta protocol arp accept",
         )],
+    ),
+    broken(
+        "xfrm-policy",
+        "xfrm policy src POD/32 dst 8.8.0.0/16 dir out has no state",
+        &[(
+            Node,
+            "ip xfrm policy add src POD dst 8.8.0.0/16 dir out \
+                 tmpl src 192.0.2.10 dst 192.0.2.1 proto esp mode tunnel reqid 7",
+        )],
+    ),
+    broken(
+        "xfrm-policy",
+        "xfrm policy src NETWORK dst 0.0.0.0/0 dir fwd requires IPsec",
+        &[(
+            Node,
+            "ip xfrm policy add src NETWORK dst 0.0.0.0/0 dir fwd \
+                 tmpl proto esp mode transport
+             ip xfrm state add src 192.0.2.1 dst 192.0.2.10 proto esp spi 7 mode transport \
+                 enc cbc(aes) 0x00112233445566778899aabbccddeeff",
+        )],
+    ),
+    broken(
+        "xfrm-policy",
+        "xfrm policy src 8.8.8.8/32 dst POD/32 dir fwd blocks it",
+        &[(Node, "ip xfrm policy add src 8.8.8.8 dst POD dir fwd action block")],
     ),
     broken("policy", "policy of filter FORWARD is DROP", &[(Node, "iptables -P FORWARD DROP")]),
     broken("policy", "policy of raw PREROUTING is DROP", &[(Node, "iptables -t raw -P PREROUTING DROP")]),
@@ -450,6 +477,16 @@ static BREAKAGES: &[Breakage] = &[
         )],
     ),
     broken(
+        "route-localnet",
+        "INGRESS.route_localnet is 0",
+        &[(
+            Node,
+            "nft add table ip own
+             nft 'add chain ip own pre { type nat hook prerouting priority -100; }'
+             nft add rule ip own pre iifname INGRESS ip daddr 8.8.8.8 dnat to 127.0.0.1",
+        )],
+    ),
+    broken(
         "arp-ignore",
         "LINK.arp_ignore is 1",
         &[
@@ -462,6 +499,113 @@ static BREAKAGES: &[Breakage] = &[
         ],
     )
     .of(ROUTED),
+    broken(
+        "arp-ignore",
+        "LINK.arp_ignore is 2",
+        &[
+            (
+                Node,
+                "ip address add GATEWAY/32 dev LINK
+                 sysctl -qw net.ipv4.conf.LINK.proxy_arp=0 net.ipv4.conf.LINK.arp_ignore=2",
+            ),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    )
+    .of(ROUTED),
+    broken(
+        "arp-ignore",
+        "LINK.arp_ignore is 3",
+        &[
+            (
+                Node,
+                "ip address add GATEWAY/32 dev lo scope host
+                 sysctl -qw net.ipv4.conf.LINK.arp_ignore=3",
+            ),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    )
+    .of(ROUTED),
+    broken(
+        "arp-ignore",
+        "cni0.arp_ignore is 8",
+        &[
+            (Node, "sysctl -qw net.ipv4.conf.cni0.arp_ignore=8"),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    )
+    .of(BRIDGED),
+    broken(
+        "arp-ignore",
+        "all.arp_ignore is 8",
+        &[
+            (Node, "sysctl -qw net.ipv4.conf.all.arp_ignore=8"),
+            (Pod, "ip neighbour flush dev eth0"),
+            (Outside, "ip neighbour flush dev eth0"),
+        ],
+    ),
+    broken(
+        "rule",
+        "arp own in rule 2 drops ARP requests for GATEWAY",
+        &[
+            (
+                Node,
+                "nft add table arp own
+                 nft 'add chain arp own in { type filter hook input priority 0; }'
+                 nft add rule arp own in iifname eth9 drop
+                 nft add rule arp own in iifname INGRESS arp operation request arp daddr ip GATEWAY drop",
+            ),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    ),
+    broken(
+        "policy",
+        "the policy of arp filter OUTPUT is drop, and no rule accepts ARP replies for GATEWAY",
+        &[
+            (
+                Node,
+                "arptables -P OUTPUT DROP; arptables -A OUTPUT -o eth0 -j ACCEPT
+                 arptables -A OUTPUT --opcode 1 -j ACCEPT",
+            ),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    ),
+    broken(
+        "rule",
+        "netdev own in rule 1 drops ARP requests for GATEWAY",
+        &[
+            (
+                Node,
+                "nft add table netdev own
+                 nft 'add chain netdev own in { type filter hook ingress device LINK priority 0; }'
+                 nft add rule netdev own in meta protocol arp drop",
+            ),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    ),
+    broken(
+        "rule",
+        "arp own out rule 1 drops ARP requests for 192.0.2.1",
+        &[(
+            Node,
+            "nft add table arp own
+             nft 'add chain arp own out { type filter hook output priority 0; }'
+             nft add rule arp own out oifname eth0 arp daddr ip 192.0.2.0/28 drop
+             ip neighbour flush dev eth0",
+        )],
+    ),
+    broken(
+        "rule",
+        "arp own in rule 1 drops ARP requests for 192.0.2.10",
+        &[
+            (
+                Node,
+                "nft add table arp own
+                 nft 'add chain arp own in { type filter hook input priority 0; }'
+                 nft add rule arp own in iifname eth0 arp operation request drop",
+            ),
+            (Outside, "ip neighbour flush dev eth0"),
+        ],
+    ),
     broken(
         "arp-off",
         "ARP is off on INGRESS",

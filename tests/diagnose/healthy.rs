@@ -94,6 +94,36 @@ const HEALTHY: &[(&[Style], &str)] = &[
     ),
     // Another rule leads to the same table.
     (&Style::ALL, "ip rule add from all lookup main priority 100; ip rule del priority 32766"),
+    // Only the first packet of a connection passes those for NAT.
+    (
+        &Style::ALL,
+        "nft add table ip own
+         nft 'add chain ip own post { type nat hook postrouting priority 90; policy accept; }'
+         nft 'add chain ip own pre { type nat hook prerouting priority -90; policy accept; }'
+         nft add rule ip own post ip saddr 8.8.8.8 drop; nft add rule ip own pre ip saddr 8.8.8.8 drop",
+    ),
+    // What drops other ARP, or may, is met by none of this.
+    (
+        &Style::ALL,
+        "nft add table arp own; nft 'add chain arp own in { type filter hook input priority 0; }'
+         nft add rule arp own in arp saddr ip 10.77.0.1 drop
+         nft add rule arp own in arp operation != { request, reply } drop
+         nft add rule arp own in arp saddr ether 02:00:00:00:00:77 drop
+         nft add rule arp own in iifname eth0 arp daddr ip != 192.0.2.10 arp operation request drop
+         arptables -A OUTPUT -s 10.77.0.1 -j DROP",
+    ),
+    // Policies of IPsec for other packets, or without effect.
+    (
+        &Style::ALL,
+        "ip xfrm policy add src 10.77.0.0/16 dst 8.8.8.8 dir out action block
+         ip xfrm policy add src NETWORK dst 8.8.8.8 proto 50 dir out action block
+         ip xfrm policy add src NETWORK dst 8.8.8.8 dir out priority 9 action block
+         ip xfrm policy add src NETWORK dst 8.8.0.0/16 dir out priority 8",
+    ),
+    // Those of the same network are answered.
+    (&[Style::Bridged], "sysctl -qw net.ipv4.conf.all.arp_ignore=2"),
+    (&Style::ALL, "sysctl -qw net.ipv4.conf.all.arp_ignore=3"),
+    (&[Style::Bridged], "bridge link set dev LINK isolated on"),
     // Nothing is translated that the packet is.
     (
         &Style::ALL,
@@ -119,6 +149,9 @@ fn no_cause_is_found_on_healthy_nodes() {
         let (code, found) = lab.of_pod();
         assert_eq!(code, 0, "{style:?} {lines}: {found:#}");
         assert_eq!(found["verdict"], "works");
+        // What is read alone shows no cause either.
+        let (_, found) = lab.diagnose(&[style.pod(), OUTSIDE, "--no-probe"]);
+        assert!(causes(&found).is_empty(), "{style:?} {lines}: {found:#}");
     });
 }
 
@@ -345,6 +378,14 @@ fn ipv6_is_judged_as_well() {
         let (code, found) = lab.diagnose(&[pod, outside, "--port", port]);
         assert_eq!(code, 0, "{port}: {found:#}");
     }
+    // No packet of IPv6 has an address of IPv4, nor another one.
+    lab.node.run(
+        "nft add table inet own
+         nft 'add chain inet own forward { type filter hook forward priority 0; }'
+         nft add rule inet own forward ip saddr != 10.65.0.0/16 drop",
+    );
+    let (code, found) = lab.diagnose(&[pod, outside, "--no-probe"]);
+    assert_eq!((code, &found["verdict"]), (0, &"ok".into()), "{found:#}");
     for (lines, reason) in [
         ("sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding"),
         (
@@ -405,4 +446,36 @@ fn chains_of_nft_count_where_the_packet_meets_their_rules() {
     lab.node.run("nft add rule inet own forward ip ttl 1 drop");
     unknown(&forwarded, "forward");
     unknown(&reverse, "forward");
+}
+
+/// Where a rule sends packets is what to ask about next.
+#[test]
+fn the_destination_that_a_rule_of_nft_translates_to_is_named() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run(
+        "nft add table ip own
+         nft 'add chain ip own pre { type nat hook prerouting priority -100; }'
+         nft add rule ip own pre ip daddr 10.96.0.1 tcp dport 443 dnat to 8.8.8.8:6443
+         nft add rule ip own pre ip daddr 10.96.0.2 redirect",
+    );
+    for (dest, expected) in [
+        (
+            "10.96.0.1",
+            "ip own pre rule 1 translates its destination to 8.8.8.8:6443; run: netguard diagnose \
+             10.65.0.2 8.8.8.8 --port tcp/6443",
+        ),
+        (
+            "10.96.0.2",
+            "ip own pre rule 2 translates its destination: ip daddr 10.96.0.2 redirect",
+        ),
+    ] {
+        let pod = lab.style.pod();
+        let (code, found) = lab.diagnose(&[pod, dest, "--port", "tcp/443", "--no-probe"]);
+        assert_eq!(
+            (code, &found["verdict"]),
+            (3, &"unknown".into()),
+            "{found:#}"
+        );
+        assert!(found.to_string().contains(expected), "{found:#}");
+    }
 }

@@ -67,6 +67,55 @@ fn replies_that_the_pod_drops_show_that_the_path_works() {
 }
 
 #[test]
+fn what_the_destination_pod_rejects_is_its_own_rule() {
+    let nft = "nft add table inet own
+               nft 'add chain inet own input { type filter hook input priority 0; }'
+               nft add rule inet own input ip protocol { icmp, tcp, udp } reject";
+    for (style, lines) in [
+        (
+            Style::Routed,
+            "iptables -A INPUT -p tcp -j REJECT --reject-with tcp-reset; iptables -A INPUT -j REJECT",
+        ),
+        (Style::Bridged, "iptables -A INPUT -j REJECT"),
+        (Style::Routed, nft),
+    ] {
+        let lab = Lab::new(style);
+        let other = lab.add_pod(3);
+        let to = format!("{}3", style.pod().trim_end_matches('2'));
+        for protocol in PROTOCOLS {
+            let asked = [&[style.pod(), to.as_str()], protocol].concat();
+            other.run("iptables -F INPUT; nft flush ruleset");
+            let (code, found) = lab.diagnose(&asked);
+            assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+            other.run(lines);
+            let (code, found) = lab.diagnose(&asked);
+            let first = causes(&found).first().copied().cloned().unwrap_or_default();
+            let text = first["text"].as_str().unwrap_or_default();
+            let is_own = text.starts_with(&format!("in {to}: ")) && text.ends_with(" rejects it");
+            assert!(code == 1 && is_own, "{lines} {protocol:?}: {found:#}");
+        }
+    }
+}
+
+/// It may be a firewall, and for echo requests it is one.
+#[test]
+fn who_refuses_outside_is_not_known() {
+    let lab = Lab::new(Style::Routed);
+    lab.outside.run("iptables -A INPUT -j REJECT");
+    for (protocol, expected) in [
+        (PROTOCOLS[0], "but a firewall there rejects them"),
+        (
+            PROTOCOLS[1],
+            "but no program accepts them there, or a firewall rejects them",
+        ),
+    ] {
+        let (code, found) = lab.diagnose(&[&[lab.style.pod(), OUTSIDE], protocol].concat());
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        assert!(found.to_string().contains(expected), "{found:#}");
+    }
+}
+
+#[test]
 fn frames_for_another_hardware_address_are_not_answers() {
     let lab = Lab::new(Style::Routed);
     lab.node.run(&format!(

@@ -156,3 +156,32 @@ fn the_source_of_a_reply_is_no_cause() {
         );
     }
 }
+
+/// Bridges pass nothing between two isolated ports, and all else.
+#[test]
+fn ports_that_are_isolated_from_each_other_are_found() {
+    let lab = Lab::new(Style::Bridged);
+    let other = lab.add_pod(3);
+    let arguments = [lab.style.pod(), "10.244.1.3"];
+    lab.node
+        .run(&format!("bridge link set dev {POD_LINK} isolated on"));
+    let (code, found) = lab.diagnose(&arguments);
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    lab.node.run("bridge link set dev cali3 isolated on");
+    for more in [&[][..], &["--no-probe"]] {
+        let (code, found) = lab.diagnose(&[&arguments[..], more].concat());
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &"port-isolated".into()),
+            "{found:#}"
+        );
+        assert_eq!(causes(&found).len(), 1, "{found:#}");
+    }
+    let (_, found) = lab.diagnose(&arguments);
+    lab.node
+        .run(causes(&found)[0]["fix"].as_str().expect("a command"));
+    let (code, found) = lab.diagnose(&arguments);
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    drop(other);
+}

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use super::matching::{Mark, Traffic};
+pub use super::matching::{Arp, Mark, Traffic};
 use super::matching::{Match, Matching, mark};
 use super::native;
 use super::packet::Seen;
@@ -40,6 +41,8 @@ pub struct Foreign {
     pub place: String,
     /// The hook of the chain; nothing where any packet may meet it.
     pub hook: Option<String>,
+    /// Whether only the first packet of a connection passes it.
+    pub is_nat: bool,
     /// The interfaces that it is for; none where it is for all.
     pub devices: Vec<String>,
     /// The table and the chain, with the rules of that table; nothing where they are not followed.
@@ -47,6 +50,11 @@ pub struct Foreign {
 }
 
 impl Foreign {
+    /// Whether a packet passes it, as one of a connection.
+    pub fn is_passed_by(&self, traffic: &Traffic<'_>) -> bool {
+        !self.is_nat || !traffic.is_reply
+    }
+
     /// Whether it is for this interface, among others.
     pub fn is_of(&self, name: &str) -> bool {
         self.devices.iter().any(|it| it == name)
@@ -690,13 +698,32 @@ const DROPS: [&str; 3] = ["DROP", "REJECT", "TARPIT"];
 /// Whether a rule drops what it matches, and whether its sender gets an error, as iptables or
 /// nft prints it.
 pub(super) fn dropping(rule: &str) -> Option<bool> {
-    let words = words_of_line(rule)?;
-    let end = match split(&words).1.name {
-        "" => native::end(&words)?,
-        _ => words,
-    };
+    let end = end(rule)?;
     let name = split(&end).1.name;
     DROPS.contains(&name).then_some(name == "REJECT")
+}
+
+/// Where a rule of DNAT sends packets, where that is one address; and to which port.
+pub(super) fn destination(rule: &str) -> Option<(IpAddr, Option<u16>)> {
+    let end = end(rule)?;
+    let text = end
+        .iter()
+        .skip_while(|it| *it != "--to-destination")
+        .nth(1)?;
+    if let Ok(address) = text.parse() {
+        return Some((address, None));
+    }
+    let to: SocketAddr = text.parse().ok()?;
+    Some((to.ip(), Some(to.port())))
+}
+
+/// What a rule does in the end, in the words of iptables.
+fn end(rule: &str) -> Option<Vec<String>> {
+    let words = words_of_line(rule)?;
+    match split(&words).1.name {
+        "" => native::end(&words),
+        _ => Some(words),
+    }
 }
 
 /// What a rule does where it matches.
@@ -824,6 +851,7 @@ mod tests {
             is_reply,
             is_error: false,
             is_untranslated: false,
+            arp: None,
             mark: Mark::NONE,
             own: &BTreeSet::new(),
         };

@@ -200,6 +200,7 @@ pub(super) mod tests {
             firewall: Ok(Firewall::default()),
             connections: Ok(Vec::new()),
             services: Vec::new(),
+            policies: Ok(Vec::new()),
             agents: Agents {
                 units: Ok(Vec::new()),
                 processes: Err("not read".to_owned()),

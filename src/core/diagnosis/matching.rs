@@ -8,6 +8,15 @@ use super::packet::{Packet, Protocol, Seen};
 use crate::model::facts::integer;
 use crate::resource::{Attribute, Prefix, SetName, SetType, State};
 
+/// A packet of ARP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arp {
+    /// It asks who has an address.
+    Request,
+    /// It says who has one.
+    Reply,
+}
+
 /// A packet at one hook.
 #[derive(Debug, Clone, Copy)]
 pub struct Traffic<'a> {
@@ -29,6 +38,9 @@ pub struct Traffic<'a> {
     pub is_error: bool,
     /// Whether it is known that its destination was not translated.
     pub is_untranslated: bool,
+    /// Whether it is one of ARP: its addresses are those that it is about. One that is not
+    /// specified is not known.
+    pub arp: Option<Arp>,
     /// Its mark.
     pub mark: Mark,
     /// Which addresses are the node's own.
@@ -48,6 +60,7 @@ impl<'a> Traffic<'a> {
             is_reply,
             is_error: false,
             is_untranslated: false,
+            arp: None,
             mark: Mark::NONE,
             own,
         }
@@ -158,10 +171,28 @@ impl<'a> Matching<'a> {
         let is = |met: bool| if met { Match::Yes } else { Match::No };
         match option {
             "-m" | "--comment" => Match::Yes,
-            "-s" => is_in(value, traffic.from),
-            "-d" => is_in(value, traffic.to),
             "-i" => is(traffic.iif.is_some_and(|own| meets_name(value, own))),
             "-o" => is(traffic.oif.is_some_and(|own| meets_name(value, own))),
+            "--mark" => match mark(value) {
+                Some((value, mask)) if !self.is_connmark => {
+                    let differs = (self.mark.value ^ value) & mask;
+                    match (differs & self.mark.known != 0, mask & !self.mark.known) {
+                        (true, _) => Match::No,
+                        (false, 0) => Match::Yes,
+                        _ => Match::Unknown,
+                    }
+                }
+                _ => Match::Unknown,
+            },
+            FAMILY => is(value
+                == match (traffic.arp, traffic.to) {
+                    (Some(_), _) => "arp",
+                    (None, IpAddr::V4(_)) => "ip",
+                    (None, IpAddr::V6(_)) => "ip6",
+                }),
+            _ if traffic.arp.is_some() => self.of_arp(option, value),
+            "-s" => is_in(value, traffic.from),
+            "-d" => is_in(value, traffic.to),
             "-p" => is(self.is_protocol(value)),
             "-f" => Match::No,
             "--dport" | "--dports" | "--destination-port" if !traffic.is_reply => self.port(value),
@@ -184,18 +215,6 @@ impl<'a> Matching<'a> {
                     false => Match::No,
                 }
             }
-            "--mark" => match mark(value) {
-                Some((value, mask)) if !self.is_connmark => {
-                    let differs = (self.mark.value ^ value) & mask;
-                    match (differs & self.mark.known != 0, mask & !self.mark.known) {
-                        (true, _) => Match::No,
-                        (false, 0) => Match::Yes,
-                        _ => Match::Unknown,
-                    }
-                }
-                _ => Match::Unknown,
-            },
-            FAMILY => is(value == if traffic.to.is_ipv4() { "ip" } else { "ip6" }),
             "--match-set" => self.set(values),
             "--dst-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.to)),
             "--src-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.from)),
@@ -216,6 +235,35 @@ impl<'a> Matching<'a> {
             "--tcp-flags" if values == ["FIN,SYN,RST,ACK", "SYN"] => is(!traffic.is_reply),
             "--syn" => is(!traffic.is_reply),
             _ => Match::Unknown,
+        }
+    }
+
+    /// What only packets of ARP have, for Ethernet and IPv4.
+    fn of_arp(&self, option: &str, value: &str) -> Match {
+        let own = match option {
+            "--arp-src" | "--arp-dst" => {
+                let address = match option {
+                    "--arp-src" => self.traffic.from,
+                    _ => self.traffic.to,
+                };
+                return match address.is_unspecified() {
+                    true => Match::Unknown,
+                    false => is_in(value, address),
+                };
+            }
+            "--arp-op" => match self.traffic.arp {
+                Some(Arp::Request) => ["request", "1"],
+                _ => ["reply", "2"],
+            },
+            "--arp-htype" => ["1", "ether"],
+            "--arp-ptype" => ["ip", "0x0800"],
+            "--arp-hlen" => ["6"; 2],
+            "--arp-plen" => ["4"; 2],
+            _ => return Match::Unknown,
+        };
+        match own.contains(&value) {
+            true => Match::Yes,
+            false => Match::No,
         }
     }
 

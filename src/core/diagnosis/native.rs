@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use crate::resource::{Prefix, words_of_line};
@@ -30,10 +30,10 @@ pub(super) const FAMILY: &str = "--nfproto";
 const UNKNOWN: &str = "--unknown";
 
 /// What a match begins with.
-const MATCHES: [&str; 24] = [
-    "ah", "comp", "ct", "esp", "ether", "exthdr", "fib", "frag", "icmp", "icmpv6", "iifgroup",
-    "ip", "ip6", "limit", "meta", "oifgroup", "rt", "sctp", "socket", "tcp", "th", "udp",
-    "udplite", "xt",
+const MATCHES: [&str; 25] = [
+    "ah", "arp", "comp", "ct", "esp", "ether", "exthdr", "fib", "frag", "icmp", "icmpv6",
+    "iifgroup", "ip", "ip6", "limit", "meta", "oifgroup", "rt", "sctp", "socket", "tcp", "th",
+    "udp", "udplite", "xt",
 ];
 
 /// What shows that a part of a rule that is not understood does more than match.
@@ -143,7 +143,17 @@ fn target(rest: &[&str]) -> Option<Vec<String>> {
         ["reject"] | ["reject", "with", ..] => Some(owned(["-j", "REJECT"])),
         ["masquerade", ..] => Some(owned(["-j", "MASQUERADE"])),
         ["snat", ..] => Some(owned(["-j", "SNAT"])),
-        ["dnat", ..] => Some(owned(["-j", "DNAT"])),
+        ["dnat", how @ ..] => {
+            let mut words = owned(["-j", "DNAT"]);
+            let to = how.iter().skip_while(|it| **it != "to").nth(1);
+            let is_one =
+                |it: &&&str| it.parse::<IpAddr>().is_ok() || it.parse::<SocketAddr>().is_ok();
+            if let Some(to) = to.filter(is_one) {
+                words.extend(owned(["--to-destination", to]));
+            }
+            Some(words)
+        }
+        ["redirect", ..] => Some(owned(["-j", "REDIRECT"])),
         ["meta", "mark", "set", mark] => Some(owned(["-j", "MARK", "--set-mark", &number(mark)?])),
         ["meta", "mark", "set", "meta", "mark", "|", mark] => {
             Some(owned(["-j", "MARK", "--or-mark", &number(mark)?]))
@@ -162,6 +172,9 @@ fn unknown(rest: &[&str], found: &mut [Vec<String>]) -> Option<()> {
     if !is_match || rest.iter().any(|it| EFFECTS.contains(it)) {
         return None;
     }
+    // Only packets of its protocol match, whatever else they have.
+    let needs = rest.first().and_then(|it| transport(it));
+    needs.into_iter().for_each(|it| each(found, &owned(it)));
     each(found, &owned([UNKNOWN, "?"]));
     // Without a verdict it changes nothing.
     each(found, &end(&rest[1..]).unwrap_or_default());
@@ -174,9 +187,9 @@ pub(super) fn end(words: &[impl AsRef<str>]) -> Option<Vec<String>> {
     (0..words.len()).find_map(|at| target(&words[at..]))
 }
 
-/// What is compared: an option, how its value is read, and what has to match too.
+/// What is compared: an option, how its value is read, and of what the packet has to be.
 struct Field {
-    protocol: Option<String>,
+    needs: Option<[&'static str; 2]>,
     option: &'static str,
     decode: fn(&str) -> Option<String>,
 }
@@ -199,9 +212,9 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
             break;
         }
     }
-    for protocol in fields.iter().filter_map(|it| it.protocol.as_deref()) {
-        each(found, &owned(["-p", protocol]));
-    }
+    let mut needs: Vec<_> = fields.iter().filter_map(|it| it.needs).collect();
+    needs.dedup();
+    needs.into_iter().for_each(|it| each(found, &owned(it)));
     let mask = match fields[..] {
         [
             Field {
@@ -300,33 +313,48 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
 
 /// The field at the beginning of a comparison.
 fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Option<Field> {
-    let plain_field = |option, decode| {
+    let of = |needs, option, decode| {
         Some(Field {
-            protocol: None,
+            needs,
             option,
             decode,
         })
     };
-    let of = |protocol: &str, option, decode| {
-        Some(Field {
-            protocol: Some(protocol.to_owned()),
-            option,
-            decode,
-        })
-    };
+    let any = |option, decode| of(None, option, decode);
     match words.next()? {
-        "ip" | "ip6" => match words.next()? {
-            "saddr" => plain_field("-s", address),
-            "daddr" => plain_field("-d", address),
-            "protocol" | "nexthdr" => plain_field("-p", plain),
-            _ => None,
-        },
-        "iifname" | "iif" => plain_field("-i", interface),
-        "oifname" | "oif" => plain_field("-o", interface),
+        word @ ("ip" | "ip6") => {
+            let own = Some([FAMILY, if word == "ip" { "ip" } else { "ip6" }]);
+            match words.next()? {
+                "saddr" => of(own, "-s", address),
+                "daddr" => of(own, "-d", address),
+                "protocol" | "nexthdr" => of(own, "-p", plain),
+                _ => None,
+            }
+        }
+        "arp" => {
+            let own = Some([FAMILY, "arp"]);
+            match words.next()? {
+                "operation" => of(own, "--arp-op", plain),
+                "htype" => of(own, "--arp-htype", plain),
+                "ptype" => of(own, "--arp-ptype", plain),
+                "hlen" => of(own, "--arp-hlen", plain),
+                "plen" => of(own, "--arp-plen", plain),
+                word @ ("saddr" | "daddr") => {
+                    words.next_if_eq(&"ip")?;
+                    match word {
+                        "saddr" => of(own, "--arp-src", address),
+                        _ => of(own, "--arp-dst", address),
+                    }
+                }
+                _ => None,
+            }
+        }
+        "iifname" | "iif" => any("-i", interface),
+        "oifname" | "oif" => any("-o", interface),
         "meta" => match words.next()? {
-            "l4proto" => plain_field("-p", plain),
-            "protocol" | "nfproto" => plain_field(FAMILY, family),
-            "mark" => plain_field("--mark", number),
+            "l4proto" => any("-p", plain),
+            "protocol" | "nfproto" => any(FAMILY, family),
+            "mark" => any("--mark", number),
             _ => None,
         },
         word @ ("tcp" | "udp" | "th") => {
@@ -335,21 +363,19 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
                 "dport" => "--dport",
                 _ => return None,
             };
-            match word {
-                "th" => plain_field(option, ports),
-                protocol => of(protocol, option, ports),
-            }
+            of(transport(word), option, ports)
         }
         word @ ("icmp" | "icmpv6") => {
             words.next_if_eq(&"type")?;
-            match word {
-                "icmp" => of(word, "--icmp-type", |it| Some(message("icmp", it))),
-                _ => of(word, "--icmp-type", |it| Some(message("icmpv6", it))),
-            }
+            let decode = match word {
+                "icmp" => |it: &str| Some(message("icmp", it)),
+                _ => |it: &str| Some(message("icmpv6", it)),
+            };
+            of(transport(word), "--icmp-type", decode)
         }
         "ct" => match words.next()? {
-            "state" => plain_field("--ctstate", states),
-            "status" => plain_field("--ctstate", status),
+            "state" => any("--ctstate", states),
+            "status" => any("--ctstate", status),
             _ => None,
         },
         "fib" => {
@@ -359,10 +385,17 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
                 _ => return None,
             };
             words.next_if_eq(&"type")?;
-            plain_field(option, local)
+            any(option, local)
         }
         _ => None,
     }
+}
+
+/// What a packet has to be of for a match that begins with this word.
+fn transport(word: &str) -> Option<[&'static str; 2]> {
+    const ALL: [&str; 6] = ["tcp", "udp", "icmp", "icmpv6", "sctp", "udplite"];
+    let own = ALL.into_iter().find(|it| *it == word)?;
+    Some(["-p", own])
 }
 
 /// `10.0.0.1-10.0.0.9`, which iptables has for a match of its own only.
@@ -453,7 +486,7 @@ mod tests {
             ("ct state invalid drop", &["--ctstate INVALID -j DROP"][..]),
             (
                 "iifname \"cali*\" ip saddr != 10.65.0.0/16 counter packets 3 bytes 252 drop",
-                &["-i cali+ ! -s 10.65.0.0/16 -j DROP"],
+                &["-i cali+ --nfproto ip ! -s 10.65.0.0/16 -j DROP"],
             ),
             (
                 "tcp dport 80-90 counter accept comment \"drop\"",
@@ -472,29 +505,41 @@ mod tests {
             ),
             (
                 "ip saddr { 10.0.0.1, 10.0.0.2 } drop",
-                &["-s 10.0.0.1 -j DROP", "-s 10.0.0.2 -j DROP"],
+                &[
+                    "--nfproto ip -s 10.0.0.1 -j DROP",
+                    "--nfproto ip -s 10.0.0.2 -j DROP",
+                ],
             ),
             (
                 "ip saddr != { 10.0.0.1, 10.0.0.2 } drop",
-                &["! -s 10.0.0.1 ! -s 10.0.0.2 -j DROP"],
+                &["--nfproto ip ! -s 10.0.0.1 ! -s 10.0.0.2 -j DROP"],
             ),
             (
                 "ip saddr @pods drop",
-                &["-s 10.65.0.0/24 -j DROP", "-s 10.66.0.1 -j DROP"],
+                &[
+                    "--nfproto ip -s 10.65.0.0/24 -j DROP",
+                    "--nfproto ip -s 10.66.0.1 -j DROP",
+                ],
             ),
             ("ip saddr @none drop", &[]),
-            ("ip saddr @other drop", &["--unknown ? -j DROP"]),
+            (
+                "ip saddr @other drop",
+                &["--nfproto ip --unknown ? -j DROP"],
+            ),
             (
                 "ip saddr vmap @ways",
-                &["-s 10.65.0.2 -j DROP", "-s 10.65.0.3 -j own"],
+                &[
+                    "--nfproto ip -s 10.65.0.2 -j DROP",
+                    "--nfproto ip -s 10.65.0.3 -j own",
+                ],
             ),
             (
                 "ip daddr . meta l4proto . th dport vmap @services",
-                &["-d 10.96.0.1 -p tcp --dport 443:443 -g own"],
+                &["--nfproto ip -d 10.96.0.1 -p tcp --dport 443:443 -g own"],
             ),
             (
                 "ip saddr . ip daddr 10.0.0.1 . 10.0.0.2 drop",
-                &["-s 10.0.0.1 -d 10.0.0.2 -j DROP"],
+                &["--nfproto ip -s 10.0.0.1 -d 10.0.0.2 -j DROP"],
             ),
             (
                 "ct state vmap { invalid : drop, established : accept }",
@@ -512,13 +557,16 @@ mod tests {
                 &["-i a -j DROP", "-i b+ -j DROP"],
             ),
             ("fib daddr type local drop", &["--dst-type LOCAL -j DROP"]),
-            ("ip saddr > 10.0.0.1 drop", &["--unknown ? -j DROP"]),
+            (
+                "ip saddr > 10.0.0.1 drop",
+                &["--nfproto ip --unknown ? -j DROP"],
+            ),
             (
                 "ip saddr 10.0.0.1-10.0.0.9 drop",
-                &["-s 10.0.0.1-10.0.0.9 -j DROP"],
+                &["--nfproto ip -s 10.0.0.1-10.0.0.9 -j DROP"],
             ),
             ("ct state != new drop", &["! --ctstate NEW -j DROP"]),
-            ("tcp sequence 1 drop", &["--unknown ? -j DROP"]),
+            ("tcp sequence 1 drop", &["-p tcp --unknown ? -j DROP"]),
             (
                 "meta nfproto ipv6 fib saddr . mark . iif oif missing drop",
                 &["--nfproto ip6 --unknown ? -j DROP"],
@@ -526,7 +574,7 @@ mod tests {
             ("ip ttl 1 counter", &["--unknown ?"]),
             (
                 "ip saddr 10.0.0.1 limit rate over 1/second burst 5 packets jump own",
-                &["-s 10.0.0.1 --unknown ? -j own"],
+                &["--nfproto ip -s 10.0.0.1 --unknown ? -j own"],
             ),
             ("meta mark set 1", &["-j MARK --set-mark 1"]),
             (
@@ -541,11 +589,28 @@ mod tests {
                 "oifname \"eth0\" counter masquerade",
                 &["-o eth0 -j MASQUERADE"],
             ),
-            ("dnat to 10.0.0.1:80", &["-j DNAT"]),
+            (
+                "dnat to 10.0.0.1:80",
+                &["-j DNAT --to-destination 10.0.0.1:80"],
+            ),
+            (
+                "ip daddr 10.96.0.1 dnat ip to 10.0.0.1 random,persistent",
+                &["--nfproto ip -d 10.96.0.1 -j DNAT --to-destination 10.0.0.1"],
+            ),
+            ("dnat to 10.0.0.1-10.0.0.9", &["-j DNAT"]),
+            (
+                "tcp dport 80 redirect to :8080",
+                &["-p tcp --dport 80:80 -j REDIRECT"],
+            ),
             ("meta nfproto ipv6 drop", &["--nfproto ip6 -j DROP"]),
             (
                 "meta protocol { ip, arp } drop",
                 &["--nfproto ip -j DROP", "--nfproto arp -j DROP"],
+            ),
+            (
+                "arp htype 1 arp hlen 6 arp operation request arp saddr ip != 10.0.0.1 drop",
+                &["--nfproto arp --arp-htype 1 --nfproto arp --arp-hlen 6 \
+                   --nfproto arp --arp-op request --nfproto arp ! --arp-src 10.0.0.1 -j DROP"],
             ),
             ("", &[""]),
         ] {

@@ -32,6 +32,8 @@ pub struct Link {
     pub lladdr: Option<Mac>,
     /// The index of its bridge or bond.
     pub master: Option<u32>,
+    /// How it is as a port of a bridge, once that has noticed that it is up.
+    pub port: Option<Port>,
     /// The index of the interface that it belongs to; of a veth that is its other end, in
     /// that one's namespace.
     pub peer: Option<u32>,
@@ -56,12 +58,39 @@ impl Link {
             mtu: 0,
             lladdr: None,
             master: None,
+            port: None,
             peer: None,
             peer_space: None,
             tunnel_port: None,
             programs: Vec::new(),
         }
     }
+}
+
+words! {
+    /// What a bridge does with frames at a port.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum PortState {
+        /// Nothing.
+        Disabled = "disabled",
+        /// It takes part in the spanning tree.
+        Listening = "listening",
+        /// It also learns addresses.
+        Learning = "learning",
+        /// It passes them.
+        Forwarding = "forwarding",
+        /// Nothing: the spanning tree has another way.
+        Blocking = "blocking",
+    }
+}
+
+/// A port of a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// What the bridge does there.
+    pub state: PortState,
+    /// Whether it passes nothing to other isolated ports.
+    pub is_isolated: bool,
 }
 
 /// A network namespace.
@@ -166,6 +195,15 @@ impl Network {
         self.sysctls.get(key).and_then(|it| integer(it.as_str()))
     }
 
+    /// The parameter that has the value that counts for an interface.
+    pub fn decisive(&self, family: Family, dev: &Link, name: &str, value: i128) -> SysctlKey {
+        let own = SysctlKey::conf(family, dev.name.as_str(), name);
+        match self.sysctl(&own) == Some(value) {
+            true => own,
+            false => SysctlKey::conf(family, "all", name),
+        }
+    }
+
     /// The value that counts for an interface, as the kernel combines it with that of `all`.
     pub fn effective(&self, family: Family, dev: &Link, name: &str) -> Option<i128> {
         let key = SysctlKey::conf(family, dev.name.as_str(), name);
@@ -246,6 +284,40 @@ pub struct Service {
     pub servers: Vec<SocketAddr>,
 }
 
+words! {
+    /// Which packets a policy of IPsec is for.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Direction {
+        /// Those for this host.
+        In = "in",
+        /// Those that leave it.
+        Out = "out",
+        /// Those that came in and are forwarded.
+        Forward = "fwd",
+    }
+}
+
+/// A policy of IPsec (xfrm).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// For which packets it is.
+    pub direction: Direction,
+    /// Their source.
+    pub from: Prefix,
+    /// Their destination.
+    pub to: Prefix,
+    /// The number of their protocol, where it is for one.
+    pub protocol: Option<u8>,
+    /// Whether it is for some of those only, by a port, a mark or an interface.
+    pub asks_more: bool,
+    /// The least counts.
+    pub priority: u32,
+    /// Whether it blocks them.
+    pub is_block: bool,
+    /// What it requires to be done with them: whether there is a state for each.
+    pub states: Vec<bool>,
+}
+
 /// How a unit is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitState {
@@ -283,6 +355,8 @@ pub struct Observations {
     pub connections: Seen<Vec<Tracked>>,
     /// The services of IPVS that the node has.
     pub services: Vec<Service>,
+    /// The node's policies of IPsec.
+    pub policies: Seen<Vec<Policy>>,
     /// The programs that write routes and rules for pods.
     pub agents: Agents,
     /// Who answers ARP for addresses of the path; none where that was not asked.
@@ -302,6 +376,8 @@ pub struct Probes {
     pub answered: u32,
     /// How many of those refuse it: a reset, or an ICMP error.
     pub rejected: u32,
+    /// How many of those are ICMP errors.
+    pub errors: u32,
     /// Why the source could not send one.
     pub refused: Option<String>,
     /// Who saw what.

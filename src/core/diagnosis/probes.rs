@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::checks::{
-    Carrier, FORWARD, Hook, INPUT, OUTPUT, PREROUTING, carrier, drops, is_private, uplinks,
-    why_untranslated,
+    Carrier, FORWARD, Hook, INPUT, OUTPUT, PREROUTING, Passage, carrier, drops, is_private,
+    passage, uplinks, why_untranslated,
 };
 use super::firewall::Traffic;
 use super::observed::{
@@ -66,7 +66,8 @@ pub fn returned(seen: &Observations) -> u32 {
     })
 }
 
-/// Which pods, of source and destination, do not take in what came to them, or send nothing.
+/// Which pods, of source and destination, do not take in what came to them, or send nothing, or
+/// refuse it.
 pub fn ends_in_pods(seen: &Observations) -> [bool; 2] {
     let Some(Ok(probes)) = &seen.probes else {
         return [false; 2];
@@ -82,7 +83,7 @@ pub fn ends_in_pods(seen: &Observations) -> [bool; 2] {
     let source = is_unsent || trail.drops_reply();
     [
         is_told || is_unanswered && source,
-        is_unanswered && trail.is_silent(),
+        is_unanswered && trail.is_silent() || is_rejected(seen),
     ]
 }
 
@@ -135,7 +136,7 @@ pub fn judge<'a>(
     let (sent, answered) = (probes.sent, probes.answered);
     let passed = format!("{answered} of {sent} {what} were answered");
     let by = match seen.packet.protocol {
-        Protocol::Tcp => "RST",
+        Protocol::Tcp if probes.errors == 0 => "RST",
         _ => "ICMP",
     };
     let rejected = format!("{answered} of {sent} {what} were refused ({by})");
@@ -156,6 +157,14 @@ pub fn judge<'a>(
     }
     if is_rejected(seen) && is_explained && legs[0].is_for_node() {
         return Some(row(Level::Failed, rejected, None));
+    }
+    let trail = Trail::new(seen, &probes.sightings);
+    if is_rejected(seen)
+        && let Some(Passage::Dropped(cause)) = trail.request_in_pod()
+    {
+        let cause = Some(cause).filter(|_| !is_explained);
+        let words = format!("{rejected} by the destination pod");
+        return Some(row(Level::Failed, words, cause));
     }
     let full_size = probes.full_size.as_ref().and_then(|it| it.as_ref().ok());
     if let Some(lost) = full_size.filter(|it| it.answered == 0) {
@@ -186,12 +195,14 @@ pub fn judge<'a>(
             format!("; the path MTU is {}, not {}", it.length, it.first)
         });
         let passed = match is_rejected(seen) {
-            true => format!("{rejected}: the path works, but no program accepts them there"),
+            true => {
+                let who = trail.who_refuses(&legs[0]);
+                format!("{rejected}: the path works, but {who}")
+            }
             false => passed,
         };
         return Some(row(Level::Ok, format!("{passed}{shorter}"), None));
     }
-    let trail = Trail::new(seen, &probes.sightings);
     let mut words = match answered {
         0 => format!("none of {sent} {what} was answered"),
         _ => passed,
@@ -324,12 +335,8 @@ impl<'a> Trail<'a> {
         let is_here = is_far || limit.is_some() || carrier.is_some() || !is_out;
         let named = |cause: Cause| {
             let error = format!("ICMP \"{error}\" to the pod");
-            let what = match cause.what.strip_suffix(" drops it") {
-                Some(rule) => format!("{rule} drops {error}"),
-                None => format!("{}, and no rule accepts {error}", cause.what),
-            };
             let why = format!("the pod does not learn that packets of {length} bytes are too long");
-            Cause { what, why, ..cause }
+            remedies::of_another(cause, &error, why)
         };
         let family = request.packet.family();
         if let (Some(pod), true) = (request.source, reaches_source) {
@@ -484,46 +491,75 @@ impl<'a> Trail<'a> {
         self.count(Site::Target, false, false) > 0 && self.count(Site::Target, true, true) == 0
     }
 
+    /// What becomes of a packet in a pod; nothing where its rules were not read.
+    fn in_pod(&self, pod: &Pod, packet: &Packet, is_reply: bool, is_out: bool) -> Option<Passage> {
+        let firewall = pod.firewall.as_ref()?.as_ref().ok()?;
+        let (own, link) = (pod.network.own(), own_link(pod));
+        let mut traffic = Traffic::new(packet, is_reply, &own);
+        let link = link.map(|it| it.name.as_str());
+        let hooks: Vec<Hook> = match is_out {
+            true => OUTPUT.into(),
+            false => PREROUTING.into_iter().chain(INPUT).collect(),
+        };
+        match is_out {
+            true => traffic.oif = link,
+            false => traffic.iif = link,
+        }
+        Some(match passage(firewall, packet.family(), &hooks, &traffic) {
+            Passage::Dropped(cause) => Passage::Dropped(remedies::within(pod, cause)),
+            other => other,
+        })
+    }
+
+    /// The request as it came to the destination pod: it may have got another source.
+    fn came(&self) -> Option<Packet> {
+        let mut came = self.of(false);
+        let came = came.find(|it| it.site == Site::Target && !it.is_out)?;
+        Some(Packet {
+            from: came.source,
+            ..self.seen.packet.clone()
+        })
+    }
+
+    /// What becomes of it there.
+    fn request_in_pod(&self) -> Option<Passage> {
+        self.in_pod(self.seen.pods[1].as_ref()?, &self.came()?, false, false)
+    }
+
+    /// Who may refuse what came to the destination.
+    fn who_refuses(&self, request: &Leg<'_>) -> &'static str {
+        let is_passed = matches!(self.request_in_pod(), Some(Passage::Passed));
+        match (
+            self.seen.packet.protocol,
+            is_passed || request.is_for_node(),
+        ) {
+            (Protocol::Icmp, _) => "a firewall there rejects them",
+            (_, true) => "no program accepts them there",
+            (_, false) => "no program accepts them there, or a firewall rejects them",
+        }
+    }
+
     /// What drops them in a pod, where none was answered.
     fn cause_in_pod(&self) -> Option<Cause> {
         let [source, target] = self.seen.pods.each_ref().map(Option::as_ref);
         let (request, reply) = (&self.seen.packet, self.seen.packet.reversed());
         let is_unsent = self.count(Site::Source, false, true) == 0;
-        let dropped = |pod: Option<&Pod>, packet: &Packet, is_reply, is_out| {
-            let pod = pod?;
-            let firewall = pod.firewall.as_ref()?.as_ref().ok()?;
-            let (own, link) = (pod.network.own(), own_link(pod).map(|it| it.name.as_str()));
-            let mut traffic = Traffic::new(packet, is_reply, &own);
-            let hooks: &[&[Hook]] = match is_out {
-                true => &[&OUTPUT],
-                false => &[&PREROUTING, &INPUT],
-            };
-            match is_out {
-                true => traffic.oif = link,
-                false => traffic.iif = link,
+        let found = if self.drops_reply() {
+            self.in_pod(source?, &reply, true, false)
+        } else if is_unsent {
+            self.in_pod(source?, request, false, true)
+        } else if self.is_silent() {
+            match self.request_in_pod() {
+                Some(Passage::Dropped(cause)) => return Some(cause),
+                _ => self.in_pod(target?, &self.came()?.reversed(), true, true),
             }
-            let mut hooks = hooks.iter();
-            let cause = hooks.find_map(|it| drops(firewall, packet.family(), it, &traffic))?;
-            Some(remedies::within(pod, cause))
+        } else {
+            None
         };
-        if self.drops_reply() {
-            return dropped(source, &reply, true, false);
+        match found {
+            Some(Passage::Dropped(cause)) => Some(cause),
+            _ => None,
         }
-        if is_unsent {
-            return dropped(source, request, false, true);
-        }
-        if !self.is_silent() {
-            return None;
-        }
-        // It may have got another source.
-        let mut came = self.of(false);
-        let came = came.find(|it| it.site == Site::Target && !it.is_out)?;
-        let request = Packet {
-            from: came.source,
-            ..request.clone()
-        };
-        dropped(target, &request, false, false)
-            .or_else(|| dropped(target, &request.reversed(), true, true))
     }
 
     fn has_answer(&self) -> bool {
@@ -591,11 +627,7 @@ impl<'a> Trail<'a> {
             "{came}, and the route to {} goes through {through}",
             request.packet.to
         );
-        // The greater of the two counts.
-        let key = match node.sysctl(&key("rp_filter")) == Some(filter) {
-            true => key("rp_filter"),
-            false => SysctlKey::conf(Family::Ipv4, "all", "rp_filter"),
-        };
+        let key = node.decisive(Family::Ipv4, link, "rp_filter", filter);
         // Loose: it may come back through any interface.
         Some(remedies::sysctl(Reason::RpFilter, key, filter, 2, why))
     }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use super::firewall::{Blocked, Place, dropping};
-use super::observed::{Link, Network, Packet, Pod, Protocol};
+use super::observed::{Link, Network, Packet, Pod, Policy, PortState, Protocol};
 use super::trace::{At, ChainId, Hop};
 use super::verdict::{Cause, Reason};
 use crate::kinds::{owners_of_chain, owners_of_table};
@@ -186,6 +186,38 @@ pub(super) fn port(name: &Name, bridge: &Name) -> Cause {
                 toml_string(bridge)
             ),
         ])
+}
+
+/// What a cause about rules drops is not the packet itself.
+pub(super) fn of_another(cause: Cause, packet: &str, why: String) -> Cause {
+    let what = match cause.what.strip_suffix(" drops it") {
+        Some(rule) => format!("{rule} drops {packet}"),
+        None => format!("{}, and no rule accepts {packet}", cause.what),
+    };
+    Cause { what, why, ..cause }
+}
+
+/// A bridge passes nothing at a port.
+pub(super) fn port_state(name: &Name, bridge: &Name, state: PortState) -> Cause {
+    let what = format!("port {name} of {bridge} is {}", state.as_str());
+    let why = "a bridge passes packets only at ports that are forwarding";
+    let fix = format!(
+        "bridge link set dev {} state 3; if {bridge} runs STP, that has the port forward after 30 s",
+        word(name)
+    );
+    Cause::new(Reason::PortState, what, why)
+        .fix(fix)
+        .about(Resource::Link(name.clone()))
+}
+
+/// A bridge passes nothing between two ports.
+pub(super) fn isolated([one, other]: [&Name; 2], bridge: &Name) -> Cause {
+    let what = format!("ports {one} and {other} of {bridge} are isolated");
+    let why = "a bridge passes nothing from one isolated port to another";
+    let fix = format!("bridge link set dev {} isolated off", word(one));
+    Cause::new(Reason::PortIsolated, what, why)
+        .fix(fix)
+        .about(Resource::Link(one.clone()))
 }
 
 /// A bridge does not have the address of its pods' gateway.
@@ -427,6 +459,26 @@ pub(super) fn policy(
             format!("chain = {}", toml_string(chain)),
             "policy = \"ACCEPT\"".to_owned(),
         ])
+}
+
+/// A policy of IPsec drops packets.
+pub(super) fn ipsec(policy: &Policy, what: &str, why: &str) -> Cause {
+    let Policy {
+        direction,
+        from,
+        to,
+        ..
+    } = policy;
+    let name = format!("src {from} dst {to} dir {}", direction.as_str());
+    let fix = format!(
+        "ip xfrm policy delete {name}; or have its IKE daemon (strongSwan, Libreswan) set up the states"
+    );
+    Cause::new(
+        Reason::XfrmPolicy,
+        format!("xfrm policy {name} {what}"),
+        why,
+    )
+    .fix(fix)
 }
 
 /// Text as one word of a command line: names that others chose are shown there.

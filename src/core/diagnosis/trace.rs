@@ -1,6 +1,6 @@
 //! The path of a packet through the rules, as the kernel has traced it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::firewall::{Backend, Ruleset, dropping};
 use super::native::Elements;
@@ -67,6 +67,8 @@ pub struct Rules {
     pub all: BTreeMap<(ChainId, At), Listed>,
     /// The hooks of base chains.
     pub hooks: BTreeMap<ChainId, String>,
+    /// Those of them that only the first packet of a connection passes.
+    pub nat: BTreeSet<ChainId>,
     /// The interfaces of those that are for some.
     pub devices: BTreeMap<ChainId, Vec<String>>,
     /// Their policies: a trace does not report those of legacy chains.
@@ -80,6 +82,7 @@ impl Rules {
     pub fn extend(&mut self, other: Rules) {
         self.all.extend(other.all);
         self.hooks.extend(other.hooks);
+        self.nat.extend(other.nat);
         self.policies.extend(other.policies);
     }
 
@@ -178,7 +181,7 @@ fn join(way: &mut [Hop], rules: &Rules) {
 pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     let mut found: BTreeMap<ChainId, Vec<(u64, String)>> = BTreeMap::new();
     let (mut hooks, mut policies) = (BTreeMap::new(), BTreeMap::new());
-    let mut devices = BTreeMap::new();
+    let (mut devices, mut nat) = (BTreeMap::new(), BTreeSet::new());
     let (mut table, mut open) = (String::new(), None::<ChainId>);
     // The set that is open, and its elements; nothing once they are not all listed.
     let mut set = None::<(String, Option<String>)>;
@@ -217,7 +220,13 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
                     add_elements(elements, first, words);
                 }
             }
-            (Some("type"), Some("filter" | "nat" | "route"), Some("hook"), Some(chain)) => {
+            (
+                Some("type"),
+                Some(kind @ ("filter" | "nat" | "route")),
+                Some("hook"),
+                Some(chain),
+            ) => {
+                nat.extend((kind == "nat").then(|| chain.clone()));
                 hooks.insert(chain.clone(), parts.next().unwrap_or_default().to_owned());
                 devices.extend(devices_in(words).map(|it| (chain.clone(), it)));
                 if let Some((_, policy)) = words.split_once("; policy ") {
@@ -262,6 +271,7 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
     Rules {
         all: found.into_iter().flat_map(listed).collect(),
         hooks,
+        nat,
         devices,
         policies,
         sets,

@@ -33,7 +33,7 @@ words! {
         GatewayAddress = "gateway-address",
         /// The node does not answer ARP for the pod's gateway.
         ProxyArp = "proxy-arp",
-        /// The node does not answer ARP there for an address of another interface.
+        /// The node does not answer ARP there for an address of its own.
         ArpIgnore = "arp-ignore",
         /// The node answers no ARP there at all.
         ArpOff = "arp-off",
@@ -41,6 +41,10 @@ words! {
         LinkMissing = "link-missing",
         /// The interface is no port of the bridge that has the pod's network.
         BridgePort = "bridge-port",
+        /// A bridge passes nothing at a port.
+        PortState = "port-state",
+        /// A bridge passes nothing between two ports.
+        PortIsolated = "port-isolated",
         /// The bridge does not have the address of the pod's gateway.
         Gateway = "gateway",
         /// An interface of the node is down.
@@ -89,6 +93,8 @@ words! {
         Policy = "policy",
         /// A rule drops it.
         Rule = "rule",
+        /// A policy of IPsec drops it.
+        XfrmPolicy = "xfrm-policy",
         /// A chain of rules is not called.
         Jump = "jump",
         /// The pod's address is not translated.

@@ -28,6 +28,9 @@ use crate::words::plain;
 /// The hooks of chains whose rules may drop or change packets, by number.
 const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
 
+/// Those of chains for ARP.
+const OF_ARP: [&str; 2] = ["arp-input", "arp-output"];
+
 /// Those of chains that an interface has.
 const OF_LINKS: [&str; 2] = ["ingress", "egress"];
 
@@ -64,6 +67,7 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
         firewall.foreign.extend(unlisted.map(|place| Foreign {
             place,
             hook: None,
+            is_nat: false,
             devices: Vec::new(),
             rules: None,
         }));
@@ -253,14 +257,18 @@ fn list() -> Result<String, Fault> {
 fn unlisted_by_nft(family: Family, chain: &KernelChain) -> Option<Foreign> {
     let KernelChain { table, name, .. } = chain;
     let kind = chain.family.as_str();
-    let hook = HOOKS
-        .get(usize::try_from(chain.hook?).ok()?)
-        .filter(|_| !["bridge", "netdev"].contains(&kind));
+    let hooks = match kind {
+        "bridge" | "netdev" => &[][..],
+        "arp" => &OF_ARP,
+        _ => &HOOKS,
+    };
+    let hook = hooks.get(usize::try_from(chain.hook?).ok()?);
     let place = format!("nft table {kind} {table}, chain {name} (nft is not installed)");
     let does_something = chain.is_drop || chain.size > 0;
     (does_something && is_foreign(family, kind, table, name)).then(|| Foreign {
         place,
         hook: hook.map(|it| (*it).to_owned()),
+        is_nat: false,
         devices: Vec::new(),
         rules: None,
     })
@@ -271,7 +279,7 @@ fn is_foreign(family: Family, kind: &str, table: &str, chain: &str) -> bool {
     let own = TableFamily::from(family).as_str();
     let built_in = FirewallTable::of(table).map_or(&[][..], FirewallTable::built_in);
     let is_iptables = kind == own && built_in.contains(&chain);
-    ["inet", "bridge", "netdev", own].contains(&kind) && !is_iptables && !is_own_table(table)
+    ["inet", "bridge", "netdev", "arp", own].contains(&kind) && !is_iptables && !is_own_table(table)
 }
 
 /// The base chains of nf_tables that are not iptables', and do something.
@@ -281,10 +289,16 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
     let foreign = |(id, hook): (&'a ChainId, &String)| {
         let ChainId { table, chain, .. } = id;
         let (kind, name) = table.split_once(' ')?;
-        let is_of_link = OF_LINKS.contains(&hook.as_str());
-        let concerns = match is_of_link {
-            true => ["inet", "netdev"].contains(&kind),
-            false => kind != "netdev" && HOOKS.contains(&hook.as_str()),
+        let hook = match kind {
+            "arp" => format!("arp-{hook}"),
+            _ => hook.clone(),
+        };
+        let is_one_of = |all: &[&str]| all.contains(&hook.as_str());
+        let concerns = match kind {
+            "arp" => is_one_of(&OF_ARP),
+            "netdev" => is_one_of(&OF_LINKS),
+            "inet" => is_one_of(&OF_LINKS) || is_one_of(&HOOKS),
+            _ => is_one_of(&HOOKS),
         };
         let drops = listed.policies.get(id).is_some_and(|it| it == "drop");
         let concerns = concerns && is_foreign(family, kind, name, chain);
@@ -302,7 +316,8 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
         Some(Foreign {
             place: format!("nft table {table}, chain {chain}"),
             // What is forwarded comes from a bridge by its hook for input.
-            hook: (kind != "bridge").then(|| hook.clone()),
+            hook: (kind != "bridge").then_some(hook),
+            is_nat: listed.nat.contains(id),
             devices: listed.devices.get(id).cloned().unwrap_or_default(),
             rules: (kind != "bridge").then(ruleset),
         })

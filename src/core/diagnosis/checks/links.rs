@@ -3,16 +3,19 @@
 use std::net::IpAddr;
 
 use super::Case;
-use crate::diagnosis::observed::{Known, Link, Network, Pod};
+use super::arp::{ANY, Question, Rules, rules_of_arp};
+use crate::diagnosis::observed::{Known, Link, Network, Pod, PortState};
 use crate::diagnosis::path::{layer_3, next_hop, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Level, Reason};
+use crate::model::Family;
 
 /// The interfaces of the node that the packet comes in through.
 pub(super) fn entry(case: &mut Case<'_>) {
     let Some(pod) = case.leg.source else {
         if let Some(ingress) = case.leg.ingress {
             link(case, ingress);
+            deaf(case, ingress);
         }
         return;
     };
@@ -46,6 +49,16 @@ pub(super) fn entry(case: &mut Case<'_>) {
         return port(case, pod, end);
     }
     link(case, dev);
+    let target = case.leg.target.filter(|_| case.leg.is_bridged);
+    let ends = target.and_then(|it| node_end(case.node(), it));
+    let is_isolated = |it: &Link| it.port.is_some_and(|it| it.is_isolated);
+    if let Some(other) = ends.filter(|it| is_isolated(it) && is_isolated(end)) {
+        // The same for the reply.
+        let mut names = [&end.name, &other.name];
+        names.sort();
+        let cause = remedies::isolated(names, &dev.name);
+        return case.failed(end.name.as_str(), cause.what.clone(), cause);
+    }
     let family = case.family();
     let hop = next_hop(&pod.answer, case.leg.packet.to).filter(|_| !case.leg.is_bridged);
     let has_address = case.node().addresses(dev).any(|it| it.family() == family);
@@ -56,6 +69,36 @@ pub(super) fn entry(case: &mut Case<'_>) {
         case.failed(dev.name.as_str(), cause.what.clone(), cause);
     }
 }
+
+/// Whether the node answers no ARP request for its own addresses: replies come to one of those.
+fn deaf(case: &mut Case<'_>, ingress: &Link) {
+    let is_asked = case.leg.is_reply && case.family() == Family::Ipv4 && ingress.kind != "vxlan";
+    let mut own = case.node().addresses(ingress).map(|it| it.address);
+    if let Some(asked) = own.find(|it| it.is_ipv4() && is_asked) {
+        let question = Question {
+            asker: ANY,
+            asked,
+            is_to_node: true,
+            dev: ingress,
+            port: None,
+        };
+        if let Rules::Drop(cause) = rules_of_arp(case, &question) {
+            return case.failed(ingress.name.as_str(), cause.what.clone(), cause);
+        }
+    }
+    let value = case.effective(ingress, "arp_ignore");
+    if let Some(IGNORES_ALL) = value.filter(|_| is_asked) {
+        let key = case
+            .node()
+            .decisive(Family::Ipv4, ingress, "arp_ignore", IGNORES_ALL);
+        let why = format!("the node answers no ARP request on {}", ingress.name);
+        let cause = remedies::sysctl(Reason::ArpIgnore, key, IGNORES_ALL, 0, why);
+        case.failed(ingress.name.as_str(), cause.what.clone(), cause);
+    }
+}
+
+/// The value of `arp_ignore` with which no request is answered.
+pub(super) const IGNORES_ALL: i128 = 8;
 
 /// The bridge of which a pod's interface should be a port, and is not: it has the pod's next hop,
 /// or the pod's network.
@@ -106,6 +149,15 @@ pub(super) fn link(case: &mut Case<'_>, link: &Link) {
         }
         return case.failed(name, "up, no carrier", remedies::no_carrier(link));
     }
+    let node = case.node();
+    if let (Some(port), Some(bridge)) = (link.port, node.bridge(link))
+        // One that is down disables its ports.
+        && bridge.is_up
+        && port.state != PortState::Forwarding
+    {
+        let cause = remedies::port_state(&link.name, &bridge.name, port.state);
+        return case.failed(name, cause.what.clone(), cause);
+    }
     let mut words = format!("up, mtu {}", link.mtu);
     for key in ["proxy_arp", "rp_filter"] {
         if let Some(value) = case.effective(link, key) {
@@ -115,9 +167,36 @@ pub(super) fn link(case: &mut Case<'_>, link: &Link) {
     case.ok(name, words);
 }
 
+/// What drops the node's own requests for an address behind an interface, or the replies.
+pub(super) fn unasked(
+    case: &Case<'_>,
+    dev: &Link,
+    port: Option<&Link>,
+    asked: IpAddr,
+    known: Known,
+) -> Option<Cause> {
+    let is_asked = dev.has_arp && asked.is_ipv4() && !matches!(known, Known::At(_, true));
+    let mut own = case.node().addresses(dev).map(|it| it.address);
+    let asker = own.find(IpAddr::is_ipv4).filter(|_| own.next().is_none());
+    let question = Question {
+        asker: asker.unwrap_or(ANY),
+        asked,
+        is_to_node: false,
+        dev,
+        port,
+    };
+    match rules_of_arp(case, &question) {
+        Rules::Drop(cause) if is_asked => Some(cause),
+        _ => None,
+    }
+}
+
 /// Whether the next hop on a link answers, added to the row about that.
 pub(super) fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
     let (name, known) = (&dev.name, case.node().neighbour(dev, hop));
+    if let Some(cause) = unasked(case, dev, None, hop, known) {
+        return case.failed(name.as_str(), cause.what.clone(), cause);
+    }
     let Some(row) = case.rows.last_mut() else {
         return;
     };

@@ -1,7 +1,9 @@
 //! The checks, in the order in which a packet and then its answer meet what they are about.
 
+mod arp;
 mod duplicates;
 mod exit;
+mod ipsec;
 mod links;
 mod pod;
 mod routes;
@@ -19,6 +21,7 @@ use super::verdict::{Cause, Level, REPLY, Reason, Row};
 use crate::model::{Errno, Family, SysctlKey};
 use duplicates::duplicates;
 use exit::exit;
+use ipsec::ipsec;
 use links::entry;
 use pod::pod;
 use routes::{forwarding, reverse_path, route};
@@ -27,12 +30,12 @@ use rules::{dropped, egress, firewall, ingress, prerouting};
 pub(super) use duplicates::claimable;
 pub(super) use routes::uplinks;
 pub(super) use rules::{
-    FORWARD, Hook, INPUT, OUTPUT, PREROUTING, drops, is_private, why_untranslated,
+    FORWARD, Hook, INPUT, OUTPUT, PREROUTING, Passage, drops, is_private, passage, why_untranslated,
 };
 pub(super) use tunnel::{Carrier, carrier};
 
 /// The parameters that are read of each interface of the path, and of `all`.
-pub const KEYS: [&str; 7] = [
+pub const KEYS: [&str; 9] = [
     "forwarding",
     "rp_filter",
     "src_valid_mark",
@@ -40,6 +43,8 @@ pub const KEYS: [&str; 7] = [
     "proxy_ndp",
     "arp_ignore",
     "route_localnet",
+    "disable_policy",
+    "disable_xfrm",
 ];
 
 /// Those that are read of each interface that an IPv6 default route may go through.
@@ -99,7 +104,7 @@ const INCOMING: [Check; 7] = [
     reverse_path,
 ];
 /// Only where the destination is known.
-const OUTGOING: [Check; 5] = [route, firewall, egress, exit, duplicates];
+const OUTGOING: [Check; 6] = [route, ipsec, firewall, egress, exit, duplicates];
 
 impl<'a> Case<'a> {
     /// Nothing is found yet.

@@ -2,15 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::links::lost_bridge;
+use super::arp::{Question, Rules, rules_of_arp};
+use super::links::{IGNORES_ALL, lost_bridge};
 use super::{Case, named};
-use crate::diagnosis::observed::{Answer, Known, Pod};
+use crate::diagnosis::observed::{Answer, Known, Link, Pod};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, decide};
 use crate::diagnosis::verdict::{Cause, Reason};
 use crate::model::{Family, SysctlKey};
-use crate::resource::{Mac, Prefix};
+use crate::resource::{Attribute, Mac, Prefix, Resource};
 
 /// The pod that sends: its interface, its address, its route, and whom it sends to.
 pub(super) fn pod(case: &mut Case<'_>) {
@@ -149,6 +150,13 @@ pub(super) fn pod(case: &mut Case<'_>) {
     if let Some(cause) = silence(case, pod, hop, known) {
         return case.failed(place, format!("{hop} does not answer"), cause);
     }
+    match of_rules(case, pod, hop, known) {
+        Rules::Drop(cause) => {
+            return case.failed(place, format!("{hop} does not answer"), cause);
+        }
+        Rules::Unknown(rules) => case.unknown(place, format!("{rules} may drop ARP")),
+        Rules::Pass => {}
+    }
     match known {
         Known::At(mac, _) => {
             let whose = gateway(case, pod, hop).map(|(_, whose)| format!(", {whose}"));
@@ -217,6 +225,27 @@ pub(super) fn is_of_bridge(case: &Case<'_>, pod: &Pod, mac: Mac) -> bool {
     ports.any(|it| it.lladdr == Some(mac))
 }
 
+/// What rules do with the pod's requests for its next hop. Those that are not known count while
+/// the pod does not know that.
+fn of_rules(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> Rules {
+    let is_asked = !matches!(known, Known::At(_, true));
+    let end = node_end(case.node(), pod).filter(|_| is_asked && hop.is_ipv4());
+    let Some(end) = end.filter(|_| !case.leg.is_bridged) else {
+        return Rules::Pass;
+    };
+    let question = Question {
+        asker: pod.address,
+        asked: hop,
+        is_to_node: true,
+        dev: layer_3(case.node(), end),
+        port: Some(end),
+    };
+    match (rules_of_arp(case, &question), known) {
+        (Rules::Unknown(_), Known::At(..)) => Rules::Pass,
+        (rules, _) => rules,
+    }
+}
+
 /// Why the node does not answer for a pod's next hop.
 pub(super) fn silence(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> Option<Cause> {
     let end = node_end(case.node(), pod)?;
@@ -228,36 +257,63 @@ pub(super) fn silence(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> 
     if !dev.has_arp {
         return Some(remedies::arp_off(&dev.name, hop));
     }
-    if dev.index != end.index {
-        return None;
-    }
     let (family, name) = match hop {
         IpAddr::V4(_) => (Family::Ipv4, "proxy_arp"),
         IpAddr::V6(_) => (Family::Ipv6, "proxy_ndp"),
     };
-    let owner = case.node().owner(hop);
-    let is_proxy = case.effective(dev, name)? != 0;
-    let key = |name| SysctlKey::conf(family, dev.name.as_str(), name);
-    match owner {
-        _ if is_proxy => None,
+    match case.node().owner(hop) {
+        // Another host may be at the bridge.
+        None if dev.index != end.index => None,
         None => {
+            let is_proxy = case.effective(dev, name)? != 0;
+            let key = SysctlKey::conf(family, dev.name.as_str(), name);
             let why = remedies::unanswered(hop);
-            Some(remedies::sysctl(Reason::ProxyArp, key(name), 0, 1, why))
+            (!is_proxy).then(|| remedies::sysctl(Reason::ProxyArp, key, 0, 1, why))
         }
-        Some(owner) if owner.index == dev.index || family == Family::Ipv6 => None,
-        Some(owner) => {
-            let ignore = case.effective(dev, "arp_ignore").filter(|it| *it != 0)?;
-            let why = format!(
-                "{} answers for no address of {}, as {hop} is",
-                dev.name, owner.name
-            );
-            Some(remedies::sysctl(
-                Reason::ArpIgnore,
-                key("arp_ignore"),
-                ignore,
-                0,
-                why,
-            ))
-        }
+        // A proxy does not answer for the node.
+        Some(owner) if family == Family::Ipv4 => ignored(case, pod, dev, owner, hop),
+        Some(_) => None,
     }
+}
+
+/// Whether `arp_ignore` keeps the node from answering a pod for an address of its own.
+fn ignored(case: &Case<'_>, pod: &Pod, dev: &Link, owner: &Link, hop: IpAddr) -> Option<Cause> {
+    let node = case.node();
+    let has = |it: &Prefix| it.address == hop;
+    let mut own = node.addresses(dev);
+    let is_there = own.any(|it| has(&it));
+    let value = case.effective(dev, "arp_ignore")?;
+    let name = &dev.name;
+    let why = match value {
+        1 | 2 if !is_there => format!(
+            "{name} answers for no address of {}, as {hop} is",
+            owner.name
+        ),
+        2 => {
+            let asker = pod.address;
+            let is_near = |it: Prefix| it.contains(hop) && it.contains(asker);
+            if node.addresses(dev).any(is_near) {
+                return None;
+            }
+            format!("{name} answers for {hop} only hosts of its network, unlike {asker}")
+        }
+        3 => {
+            let mut entries = node.entries.iter();
+            let is_of_host = entries.any(|(it, state)| match (it, state) {
+                (Resource::Address(it), Some(state)) if has(&it.address) => {
+                    let scope = state.get(Attribute::Scope);
+                    scope.is_some_and(|it| it.as_str() == "host")
+                }
+                _ => false,
+            });
+            if !is_of_host {
+                return None;
+            }
+            format!("{name} answers for no address of scope host, as {hop} is")
+        }
+        IGNORES_ALL => format!("the node answers no ARP request on {name}"),
+        _ => return None,
+    };
+    let key = node.decisive(Family::Ipv4, dev, "arp_ignore", value);
+    Some(remedies::sysctl(Reason::ArpIgnore, key, value, 0, why))
 }

@@ -113,13 +113,9 @@ pub(super) fn reverse_path(case: &mut Case<'_>) {
     if leg.source.is_some() {
         return case.symptom("rp_filter", format!("{name} drops it: {elsewhere}"));
     }
-    let all = SysctlKey::conf(Family::Ipv4, "all", "rp_filter");
-    let own = SysctlKey::conf(Family::Ipv4, name, "rp_filter");
-    // The greater of the two counts.
-    let key = match case.node().sysctl(&own) == Some(filter) {
-        true => own,
-        false => all,
-    };
+    let key = case
+        .node()
+        .decisive(Family::Ipv4, ingress, "rp_filter", filter);
     let words = format!("{name} drops packets from {from}: {elsewhere}");
     case.failed(
         "rp_filter",

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{BRIDGE_CALLS, Case};
 use crate::diagnosis::firewall::{
-    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, dropping,
+    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, destination,
+    dropping,
 };
 use crate::diagnosis::observed::{Link, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
@@ -13,7 +14,7 @@ use crate::diagnosis::remedies;
 use crate::diagnosis::trace::{At, Hop};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Family, SysctlKey};
-use crate::resource::{FirewallTable, Name, words_of_line};
+use crate::resource::{FirewallTable, Name};
 
 /// A row about what a trace saw drop the packet, before or after the routing; whether there is
 /// one. What the text of rules says does not count then.
@@ -238,22 +239,7 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
         }
         // Its source is translated only after all this.
         Fate::Translated => {
-            case.is_diverted = true;
-            if let Some(cause) = localnet(case, by).or_else(|| hairpin(case, by, outcome.mark)) {
-                case.failed("firewall", format!("translated by {by}"), cause);
-                return false;
-            }
-            let words = match destination(by) {
-                Some((address, port)) => {
-                    let packet = &case.leg.packet;
-                    let to = SocketAddr::new(address, port.or(packet.port).unwrap_or(0));
-                    let again = remedies::again(packet, to, case.leg.source.is_none());
-                    let to = port.map_or_else(|| address.to_string(), |_| to.to_string());
-                    format!("{by} translates its destination to {to}; run: {again}")
-                }
-                None => format!("{by} translates its destination: {}", by.rule),
-            };
-            case.unknown("firewall", words);
+            translated(case, by, &by.to_string(), outcome.mark);
             false
         }
         Fate::Elsewhere => {
@@ -270,6 +256,25 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
     }
 }
 
+/// A row about a rule that translates the packet's destination.
+fn translated(case: &mut Case<'_>, by: &Place, place: &str, mark: Mark) {
+    case.is_diverted = true;
+    let Some((address, port)) = destination(&by.rule) else {
+        let words = format!("{place} translates its destination: {}", by.rule);
+        return case.unknown("firewall", words);
+    };
+    let cause = localnet(case, place, address).or_else(|| hairpin(case, place, address, mark));
+    if let Some(cause) = cause {
+        return case.failed("firewall", format!("translated by {place}"), cause);
+    }
+    let packet = &case.leg.packet;
+    let to = SocketAddr::new(address, port.or(packet.port).unwrap_or(0));
+    let again = remedies::again(packet, to, case.leg.source.is_none());
+    let to = port.map_or_else(|| address.to_string(), |_| to.to_string());
+    let words = format!("{place} translates its destination to {to}; run: {again}");
+    case.unknown("firewall", words);
+}
+
 /// What drops a packet at these hooks for certain.
 pub(in super::super) fn drops(
     firewall: &Firewall,
@@ -277,13 +282,36 @@ pub(in super::super) fn drops(
     hooks: &[Hook],
     traffic: &Traffic<'_>,
 ) -> Option<Cause> {
-    let mut traffic = *traffic;
+    match passage(firewall, family, hooks, traffic) {
+        Passage::Dropped(cause) => Some(cause),
+        Passage::Passed | Passage::Unknown => None,
+    }
+}
+
+/// What becomes of a packet at some hooks.
+pub(in super::super) enum Passage {
+    Dropped(Cause),
+    Passed,
+    Unknown,
+}
+
+/// What becomes of a packet at these hooks.
+pub(in super::super) fn passage(
+    firewall: &Firewall,
+    family: Family,
+    hooks: &[Hook],
+    traffic: &Traffic<'_>,
+) -> Passage {
+    let (mut traffic, mut is_known) = (*traffic, true);
     for (table, chain) in hooks {
         for ruleset in &firewall.rulesets {
             let outcome = firewall.outcome(ruleset, *table, chain, &traffic);
             traffic.mark = outcome.mark;
-            if let (Fate::Dropped, Some(by), []) = (outcome.fate, outcome.by, &outcome.unsure[..]) {
-                return Some(because(family, ruleset, &by));
+            match (outcome.fate, outcome.by, &outcome.unsure[..]) {
+                (Fate::Dropped, Some(by), []) => {
+                    return Passage::Dropped(because(family, ruleset, &by));
+                }
+                (fate, _, unsure) => is_known &= fate == Fate::Accepted && unsure.is_empty(),
             }
         }
     }
@@ -291,42 +319,41 @@ pub(in super::super) fn drops(
         let mut names = hooks.iter().map(|(_, name)| name.to_ascii_lowercase());
         names.any(|name| it.hook.as_deref() == Some(&*name))
     };
-    let chains = firewall.foreign.iter().filter(|it| is_met(it));
-    let mut chains = chains.filter_map(|it| Some((it.hook.as_deref(), it.rules.as_ref()?)));
-    chains.find_map(|(hook, native)| {
-        let traffic = at_hook(&traffic, hook);
+    let chains = firewall.foreign.iter();
+    let chains = chains.filter(|it| is_met(it) && it.is_passed_by(&traffic));
+    for it in chains {
+        let Some(native) = &it.rules else {
+            is_known = false;
+            continue;
+        };
+        let traffic = at_hook(&traffic, it.hook.as_deref());
         let own = NativeChain::TABLE;
         let outcome = firewall.outcome(&native.ruleset, own, &native.chain, &traffic);
-        let is_sure = outcome.fate == Fate::Dropped && outcome.unsure.is_empty();
-        let by = outcome.by.filter(|_| is_sure)?;
-        Some(remedies::native(&native.table, &by))
-    })
-}
-
-/// Where a rule of DNAT sends packets, where that is one address; and to which port.
-fn destination(by: &Place) -> Option<(IpAddr, Option<u16>)> {
-    let words = words_of_line(&by.rule)?;
-    let text = words
-        .iter()
-        .skip_while(|it| *it != "--to-destination")
-        .nth(1)?;
-    if let Ok(address) = text.parse() {
-        return Some((address, None));
+        match (outcome.fate, outcome.by, &outcome.unsure[..]) {
+            (Fate::Dropped, Some(by), []) => {
+                return Passage::Dropped(remedies::native(&native.table, &by));
+            }
+            (fate, _, unsure) => is_known &= fate == Fate::Accepted && unsure.is_empty(),
+        }
     }
-    let to: SocketAddr = text.parse().ok()?;
-    Some((to.ip(), Some(to.port())))
+    match is_known {
+        true => Passage::Passed,
+        false => Passage::Unknown,
+    }
 }
 
 /// A rule translates to a loopback address, and the interface that the packet came in through
 /// takes no packets to those.
-fn localnet(case: &Case<'_>, by: &Place) -> Option<Cause> {
-    let (to, _) = destination(by).filter(|(it, _)| it.is_ipv4() && it.is_loopback())?;
-    let ingress = case.leg.ingress?;
+fn localnet(case: &Case<'_>, place: &str, to: IpAddr) -> Option<Cause> {
+    let ingress = case
+        .leg
+        .ingress
+        .filter(|_| to.is_ipv4() && to.is_loopback())?;
     let is_off = case.effective(ingress, "route_localnet") == Some(0);
     is_off.then(|| {
         let key = SysctlKey::conf(Family::Ipv4, ingress.name.as_str(), "route_localnet");
         let why = format!(
-            "{by} translates the destination to {to}, and what comes in for that is dropped"
+            "{place} translates the destination to {to}, and what comes in for that is dropped"
         );
         remedies::sysctl(Reason::RouteLocalnet, key, 0, 1, why)
     })
@@ -334,8 +361,8 @@ fn localnet(case: &Case<'_>, by: &Place) -> Option<Cause> {
 
 /// A rule translates to another pod of the same bridge: the reply stays within the bridge, and
 /// is not translated back where rules do not see it.
-fn hairpin(case: &Case<'_>, by: &Place, mark: Mark) -> Option<Cause> {
-    let ((to, _), bridge) = (destination(by)?, case.leg.ingress?);
+fn hairpin(case: &Case<'_>, place: &str, to: IpAddr, mark: Mark) -> Option<Cause> {
+    let bridge = case.leg.ingress?;
     let mut networks = case.node().addresses(bridge);
     if bridge.kind != "bridge" || !networks.any(|it| it.address != to && it.contains(to)) {
         return None;
@@ -355,7 +382,7 @@ fn hairpin(case: &Case<'_>, by: &Place, mark: Mark) -> Option<Cause> {
     let firewall = case.seen.firewall.as_ref().ok()?;
     let is_seen = value.is_some_and(|it| it != 0) || !firewall.keeps_source(&traffic);
     let why = format!(
-        "{by} translates the destination to {to} at the same bridge, {}: no rule sees its reply, \
+        "{place} translates the destination to {to} at the same bridge, {}: no rule sees its reply, \
          which keeps that source",
         bridge.name
     );
@@ -435,7 +462,8 @@ pub(super) fn foreign(
     is_met: impl Fn(&Foreign) -> bool,
 ) -> bool {
     let mut open = Vec::new();
-    for it in firewall.foreign.iter().filter(|it| is_met(it)) {
+    let is_passed = |it: &&Foreign| is_met(it) && traffics.iter().any(|own| it.is_passed_by(own));
+    for it in firewall.foreign.iter().filter(is_passed) {
         let Some(NativeChain {
             table,
             chain,
@@ -458,11 +486,16 @@ pub(super) fn foreign(
         if outcomes.iter().all(is_passed) {
             continue;
         }
-        let drops = outcomes.iter().all(is_sure(Fate::Dropped));
-        match outcomes.first().and_then(|it| it.by.as_ref()) {
-            Some(by) if drops => {
+        let is_all = |fate| outcomes.iter().all(is_sure(fate));
+        match outcomes.first().and_then(|it| Some((it, it.by.as_ref()?))) {
+            Some((_, by)) if is_all(Fate::Dropped) => {
                 let cause = remedies::native(table, by);
                 case.failed("firewall", ended_by(&it.place, &by.rule), cause);
+                return false;
+            }
+            Some((outcome, by)) if !is_last && is_all(Fate::Translated) => {
+                let place = format!("{table} {} rule {}", by.chain, by.number);
+                translated(case, by, &place, outcome.mark);
                 return false;
             }
             _ => open.push(it),

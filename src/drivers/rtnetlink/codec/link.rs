@@ -4,14 +4,14 @@ use std::os::fd::RawFd;
 
 use nix::libc::{
     IFLA_ADDRESS as ADDRESS, IFLA_EXT_MASK as EXT_MASK, IFLA_IFNAME as IFNAME,
-    IFLA_INFO_DATA as INFO_DATA, IFLA_INFO_KIND as INFO_KIND, IFLA_LINK as LINK,
-    IFLA_LINK_NETNSID as LINK_NETNSID, IFLA_LINKINFO as LINKINFO, IFLA_MASTER as MASTER,
-    IFLA_MTU as MTU, IFLA_XDP as XDP,
+    IFLA_INFO_DATA as INFO_DATA, IFLA_INFO_KIND as INFO_KIND, IFLA_INFO_SLAVE_DATA as PORT_DATA,
+    IFLA_INFO_SLAVE_KIND as PORT_KIND, IFLA_LINK as LINK, IFLA_LINK_NETNSID as LINK_NETNSID,
+    IFLA_LINKINFO as LINKINFO, IFLA_MASTER as MASTER, IFLA_MTU as MTU, IFLA_XDP as XDP,
 };
 
 use super::field::{Form, number, until_nul, word};
 use super::{Found, GET_LINK, Request, SET_LINK, Unwritable, index_of};
-use crate::diagnosis::observed;
+use crate::diagnosis::observed::{self, Port, PortState};
 use crate::drivers::rtnetlink::links::{Link, Links};
 use crate::model::Value;
 use crate::netlink::{attributes, push};
@@ -22,6 +22,17 @@ const HEADER: usize = 16;
 const XDP_ATTACHED: u16 = 2;
 /// `IFLA_VXLAN_PORT`
 const VXLAN_PORT: u16 = 15;
+/// `IFLA_BRPORT_STATE` and `IFLA_BRPORT_ISOLATED`
+const PORT_STATE: u16 = 1;
+const PORT_ISOLATED: u16 = 33;
+/// `BR_STATE_*` of linux/if_bridge.h, from 0 on.
+const PORT_STATES: [PortState; 5] = [
+    PortState::Disabled,
+    PortState::Listening,
+    PortState::Learning,
+    PortState::Forwarding,
+    PortState::Blocking,
+];
 /// `RTEXT_FILTER_SKIP_STATS`: counters are of no use here. Older kernels ignore it.
 const SKIP_STATS: u32 = 8;
 /// `RTM_GETNSID`, `struct rtgenmsg` with padding, `NETNSA_NSID`, `NETNSA_FD`
@@ -34,6 +45,8 @@ const SPACE_FD: u16 = 3;
 const UP: u32 = 1;
 const NO_ARP: u32 = 0x80;
 const LOWER_UP: u32 = 0x10000;
+/// `IFF_RUNNING`: who else has to know that there is a carrier knows it.
+const RUNNING: u32 = 0x40;
 
 /// The index of a link and what is known of it. What is reported of a link as a
 /// port of a bridge (`AF_BRIDGE`) is something else: its end there is not its end.
@@ -66,6 +79,7 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
             LINK_NETNSID => link.peer_space = word(value).map(u32::cast_signed),
             MASTER => link.master = word(value),
             LINKINFO => {
+                link.port = port(value).filter(|_| flags & RUNNING != 0);
                 let kind = attributes(value).find(|(kind, _)| *kind == INFO_KIND);
                 let name = kind.and_then(|(_, value)| Form::Text.show(value));
                 link.kind = name.unwrap_or_default();
@@ -87,6 +101,19 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
         }
     }
     Some(link)
+}
+
+/// What is reported of a port of a bridge.
+fn port(info: &[u8]) -> Option<Port> {
+    let of = |kind| attributes(info).find(|it| it.0 == kind).map(|it| it.1);
+    let is_port = Form::Text.show(of(PORT_KIND)?).as_deref() == Some("bridge");
+    let data = of(PORT_DATA).filter(|_| is_port)?;
+    let byte = |kind| attributes(data).find(|it| it.0 == kind)?.1.first().copied();
+    Some(Port {
+        state: *PORT_STATES.get(usize::from(byte(PORT_STATE)?))?,
+        // Kernels before 4.18 have none.
+        is_isolated: byte(PORT_ISOLATED).is_some_and(|it| it != 0),
+    })
 }
 
 /// The question for the number that this namespace has given to another.

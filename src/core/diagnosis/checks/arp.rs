@@ -1,0 +1,128 @@
+//! Rules that drop ARP.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Case;
+use crate::diagnosis::firewall::{Arp, Fate, NativeChain, Traffic};
+use crate::diagnosis::observed::Link;
+use crate::diagnosis::remedies;
+use crate::diagnosis::verdict::Cause;
+
+/// An address that is not known.
+pub(super) const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Who asks for the hardware address of whom.
+pub(super) struct Question<'a> {
+    pub asker: IpAddr,
+    pub asked: IpAddr,
+    /// Whether the node is asked; else it asks.
+    pub is_to_node: bool,
+    /// The interface that has the node's settings, and the one behind it where it is a bridge.
+    pub dev: &'a Link,
+    pub port: Option<&'a Link>,
+}
+
+/// The rules that the request meets on the node, and the reply.
+pub(super) enum Rules {
+    /// They pass both.
+    Pass,
+    /// One drops one of them.
+    Drop(Cause),
+    /// What those of this place do is not known.
+    Unknown(String),
+}
+
+/// What rules do with a question, and the reply to it.
+pub(super) fn rules_of_arp(case: &Case<'_>, question: &Question<'_>) -> Rules {
+    let Question {
+        asker,
+        asked,
+        is_to_node,
+        ..
+    } = *question;
+    let mut found = Rules::Pass;
+    for (arp, from, to) in [(Arp::Request, asker, asked), (Arp::Reply, asked, asker)] {
+        let traffic = Traffic {
+            from,
+            to,
+            arp: Some(arp),
+            ..Traffic::new(&case.leg.packet, arp == Arp::Reply, case.own)
+        };
+        match met(
+            case,
+            question,
+            &traffic,
+            is_to_node == (arp == Arp::Request),
+        ) {
+            Rules::Pass => {}
+            Rules::Unknown(place) => found = Rules::Unknown(place),
+            Rules::Drop(cause) => {
+                let packet = match arp {
+                    Arp::Request => format!("ARP requests for {asked}"),
+                    Arp::Reply => format!("ARP replies for {asked}"),
+                };
+                let whose = match is_to_node {
+                    true => asker.to_string(),
+                    false => "the node".to_owned(),
+                };
+                let whose = match asker == ANY {
+                    true => format!("no host behind {}", question.dev.name),
+                    false => whose,
+                };
+                let verb = if asker == ANY {
+                    "learns"
+                } else {
+                    "does not learn"
+                };
+                let why = format!("{whose} {verb} the hardware address of {asked}");
+                return Rules::Drop(remedies::of_another(cause, &packet, why));
+            }
+        }
+    }
+    found
+}
+
+fn met(case: &Case<'_>, question: &Question<'_>, traffic: &Traffic<'_>, is_in: bool) -> Rules {
+    let Ok(firewall) = &case.seen.firewall else {
+        return Rules::Pass;
+    };
+    let hooks = match is_in {
+        true => ["ingress", "arp-input"],
+        false => ["arp-output", "egress"],
+    };
+    let links = [question.port, Some(question.dev)];
+    let names = links.map(|it| it.map(|it| it.name.as_str()));
+    let mut found = Rules::Pass;
+    for it in &firewall.foreign {
+        if it.hook.as_deref().is_none_or(|hook| !hooks.contains(&hook)) {
+            continue;
+        }
+        // One without interfaces is for all.
+        let own = names.iter().flatten().find(|name| it.is_of(name));
+        let name = match (it.devices.is_empty(), own) {
+            (_, Some(own)) => own,
+            (true, None) => question.dev.name.as_str(),
+            (false, None) => continue,
+        };
+        let mut traffic = *traffic;
+        match is_in {
+            true => traffic.iif = Some(name),
+            false => traffic.oif = Some(name),
+        }
+        let outcome = it.rules.as_ref().map(|native| {
+            let own = NativeChain::TABLE;
+            let outcome = firewall.outcome(&native.ruleset, own, &native.chain, &traffic);
+            (&native.table, outcome)
+        });
+        match outcome {
+            Some((_, it)) if it.unsure.is_empty() && it.fate == Fate::Accepted => {}
+            Some((table, it)) if it.unsure.is_empty() && it.fate == Fate::Dropped => {
+                if let Some(by) = &it.by {
+                    return Rules::Drop(remedies::native(table, by));
+                }
+            }
+            _ => found = Rules::Unknown(it.place.clone()),
+        }
+    }
+    found
+}
