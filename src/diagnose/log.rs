@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::diagnosis::firewall::PAYLOAD;
 use crate::diagnosis::observed::{Packet, Protocol, Sighting, Site};
 use crate::diagnosis::trace::Hop;
 use crate::drivers::firewall::trace::codec::Event;
@@ -15,6 +16,9 @@ pub const COUNT: u32 = 3;
 
 /// Bytes by which the packets of this process are known.
 pub type Token = [u8; 8];
+
+/// The number of the probe follows.
+const _: () = assert!(size_of::<Token>() + size_of::<u32>() == PAYLOAD as usize);
 
 /// Where probes and replies were traced.
 #[derive(Debug)]

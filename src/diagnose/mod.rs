@@ -441,12 +441,14 @@ fn read_pod(
     node: &Network,
 ) -> io::Result<Pod> {
     let family = Prefix::whole(own).family();
-    let (network, answer) = space.within(|| {
+    let (network, answer, ttl) = space.within(|| {
         let mut inspector = Inspector::open()?;
         let network = inspector.network(&listings(family));
         let network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
         let answer = inspector.way(own, to, None, 0);
-        Ok((network, answer))
+        let ttl = fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl");
+        let ttl = ttl.ok().and_then(|it| it.trim().parse().ok());
+        Ok((network, answer, ttl))
     })?;
     Ok(Pod {
         address: own,
@@ -457,6 +459,7 @@ fn read_pod(
         others: spaces.others(own, space.inode, node),
         rivals: spaces.rivals(&answer, space, node),
         answer,
+        ttl,
         firewall: None,
     })
 }

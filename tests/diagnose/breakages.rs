@@ -179,6 +179,31 @@ static BREAKAGES: &[Breakage] = &[
              iptables -A FORWARD -m set --match-set reject src -j DROP",
         )],
     ),
+    broken(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        &[(Node, "iptables -A FORWARD -s POD -m ttl --ttl-gt 62 -j DROP")],
+    )
+    .of(ROUTED),
+    broken(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        // An echo request that a probe is has 40 bytes, that of ping(8) 28.
+        &[(Node, "iptables -A FORWARD -m length --length 28:40 -j DROP")],
+    )
+    .ping("-c 1 -W 1 -s 0"),
+    broken(
+        "rule",
+        "inet own forward rule 1 drops it",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add set inet own seen { type ipv4_addr; flags dynamic, timeout; timeout 1h; }'
+             nft 'add element inet own seen { POD }'
+             nft 'add chain inet own forward { type filter hook forward priority 0; }'
+             nft add rule inet own forward ip saddr @seen drop",
+        )],
+    ),
     // What a comment says is no command where the fix is pasted into a shell.
     broken(
         "rule",
@@ -265,15 +290,14 @@ static BREAKAGES: &[Breakage] = &[
         &[(
             Node,
             "ip xfrm policy add src NETWORK dst 0.0.0.0/0 dir fwd \
-                 tmpl proto esp mode transport
-             ip xfrm state add src 192.0.2.1 dst 192.0.2.10 proto esp spi 7 mode transport \
-                 enc cbc(aes) 0x00112233445566778899aabbccddeeff",
+                 tmpl proto esp mode transport",
         )],
     ),
+    // That of the reply is checked before its address is translated back.
     broken(
         "xfrm-policy",
-        "xfrm policy src 8.8.8.8/32 dst POD/32 dir fwd blocks it",
-        &[(Node, "ip xfrm policy add src 8.8.8.8 dst POD dir fwd action block")],
+        "xfrm policy src 8.8.8.8/32 dst 192.0.2.10/32 dir fwd blocks it",
+        &[(Node, "ip xfrm policy add src 8.8.8.8 dst 192.0.2.10 dir fwd action block")],
     ),
     broken("policy", "policy of filter FORWARD is DROP", &[(Node, "iptables -P FORWARD DROP")]),
     broken("policy", "policy of raw PREROUTING is DROP", &[(Node, "iptables -t raw -P PREROUTING DROP")]),

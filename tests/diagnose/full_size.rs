@@ -159,12 +159,38 @@ fn a_link_of_the_other_pod_that_takes_less_is_found() {
     }
 }
 
-/// As one does that a program of the node has added.
+#[test]
+fn a_rule_about_the_length_is_found() {
+    let lab = Lab::new(Style::Routed);
+    for (lines, text) in [
+        (
+            "iptables -A FORWARD -m length --length 1400: -j DROP",
+            "filter FORWARD rule 1 drops packets of 1500 bytes",
+        ),
+        (
+            "nft add table inet own
+             nft 'add chain inet own mine { type filter hook forward priority 10; }'
+             nft add rule inet own mine ip saddr 8.8.8.8 meta length 1400-9000 drop",
+            "inet own mine rule 1 drops packets of 1500 bytes",
+        ),
+    ] {
+        lab.node.run(lines);
+        let (code, found) = lab.of_pod();
+        assert_eq!(
+            (code, &first(&found)["text"]),
+            (1, &text.into()),
+            "{found:#}"
+        );
+        fix(&lab, &found, OUTSIDE);
+    }
+}
+
+/// As one does that a program of the node has added, whatever it matches.
 #[test]
 fn a_rule_about_the_length_is_found_by_a_trace() {
     let lab = Lab::new(Style::Routed);
     lab.node
-        .run("iptables -A FORWARD -m length --length 1400: -j DROP");
+        .run("iptables -A FORWARD -m u32 --u32 '0&0xFFFF=0x578:0xFFFF' -j DROP");
     let (code, found) = lab.of_pod();
     assert_eq!((code, &found["verdict"]), (4, &"loses".into()), "{found:#}");
     let next = found["next"].as_str().expect("what to do next");

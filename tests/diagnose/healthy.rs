@@ -117,6 +117,7 @@ const HEALTHY: &[(&[Style], &str)] = &[
         &Style::ALL,
         "ip xfrm policy add src 10.77.0.0/16 dst 8.8.8.8 dir out action block
          ip xfrm policy add src NETWORK dst 8.8.8.8 proto 50 dir out action block
+         ip xfrm policy add src 8.8.8.8 dst NETWORK dir fwd action block
          ip xfrm policy add src NETWORK dst 8.8.8.8 dir out priority 9 action block
          ip xfrm policy add src NETWORK dst 8.8.0.0/16 dir out priority 8",
     ),
@@ -249,17 +250,13 @@ fn rules_of_nft_as_programs_make_them_are_judged() {
 #[test]
 fn a_rule_of_nft_in_a_chain_of_iptables_is_unknown() {
     for rule in [
-        "ip ttl { 1, 2 } drop",
+        "ip ttl < 5 drop",
         "ip saddr > 192.0.2.1 drop",
-        "ip saddr 10.65.0.2 ip length 1 drop",
         "ip frag-off & 8191 != 1 ip length 1 drop",
-        "tcp sequence 1 drop",
-        "tcp window 1 drop",
-        "tcp urgptr 1 drop",
-        "tcp checksum 1 drop",
-        "udp length 1 drop",
+        "ip id 1 drop",
+        "th dport 7 @th,32,32 0x1 drop",
         "limit rate over 1000/second drop",
-        "meta length 9000-65535 drop",
+        "meta length > 9000 drop",
     ] {
         let lab = Lab::new(Style::Routed);
         lab.node.run("iptables -P FORWARD ACCEPT");
@@ -286,6 +283,58 @@ fn a_rule_of_nft_in_a_chain_of_iptables_is_unknown() {
                 "{found:#}"
             );
         }
+    }
+}
+
+/// Of a probe it is known what these match.
+#[test]
+fn rules_for_other_packets_than_the_probe_are_known() {
+    let lab = Lab::new(Style::Routed);
+    let pod = lab.style.pod();
+    lab.node.run(
+        "iptables -P FORWARD ACCEPT
+         for it in '-p tcp --tcp-flags ALL NONE' '-p tcp --tcp-flags SYN,RST SYN,RST' \
+             '-m length --length 1400:9000' '-m length ! --length 20:100' '-p udp -m length --length 1:39' \
+             '-s 10.65.0.2 -m ttl --ttl-lt 60' '-s 10.65.0.2 -m ttl --ttl-eq 64'; do
+             iptables -A FORWARD $it -j DROP
+         done
+         nft add table inet own
+         nft 'add chain inet own pre { type filter hook prerouting priority -400; }'
+         nft 'add set inet own seen { type ipv4_addr; flags dynamic, timeout; timeout 1h; elements = { 10.77.0.1 }; }'
+         nft 'add chain inet own forward { type filter hook forward priority 0; }'
+         nft add rule inet own pre ip saddr 10.65.0.2 ip ttl 63 drop",
+    );
+    for rule in [
+        "ip saddr 10.65.0.2 ip length 1 drop",
+        "ip saddr 10.65.0.2 ip ttl { 1, 2 } drop",
+        "tcp flags fin,syn / fin,syn drop",
+        "tcp flags ! syn,rst drop",
+        "meta length 9000-65535 drop",
+        "ip saddr @seen drop",
+    ] {
+        lab.node
+            .run(&format!("nft 'add rule inet own forward {rule}'"));
+    }
+    for more in [&[][..], &["--port", "tcp/7"]] {
+        let (code, found) = lab.diagnose(&[&[pod, OUTSIDE, "--no-probe"], more].concat());
+        assert_eq!((code, &found["verdict"]), (0, &"ok".into()), "{found:#}");
+    }
+    assert!(lab.pings(UNTIL_ANSWERED));
+    // Those of one protocol are for no other. How long a reply over UDP is is not known.
+    lab.node
+        .run("iptables -F FORWARD; nft flush chain inet own forward");
+    for rule in [
+        "tcp sequence 1",
+        "tcp window 1",
+        "tcp urgptr 1",
+        "tcp checksum 1",
+    ] {
+        lab.node
+            .run(&format!("nft 'add rule inet own forward {rule} drop'"));
+    }
+    for (port, expected) in [("udp/7", "ok"), ("tcp/7", "unknown")] {
+        let (_, found) = lab.diagnose(&[pod, OUTSIDE, "--port", port, "--no-probe"]);
+        assert_eq!(found["verdict"], expected, "{port}: {found:#}");
     }
 }
 
@@ -417,10 +466,10 @@ fn chains_of_nft_count_where_the_packet_meets_their_rules() {
     lab.node.run(
         "nft 'table inet own {
              chain input { type filter hook input priority 0
-             ip ttl 1 drop
+             ip id 1 drop
              }
              chain output { type filter hook output priority 0
-             ip ttl 1 drop
+             ip id 1 drop
              }
              chain forward { type filter hook forward priority 0
              ct state invalid drop
@@ -443,7 +492,7 @@ fn chains_of_nft_count_where_the_packet_meets_their_rules() {
     };
     unknown(&[pod, "192.0.2.10", "--no-probe"], "input");
     unknown(&[pod, "192.0.2.10", "--no-probe"], "output");
-    lab.node.run("nft add rule inet own forward ip ttl 1 drop");
+    lab.node.run("nft add rule inet own forward ip id 1 drop");
     unknown(&forwarded, "forward");
     unknown(&reverse, "forward");
 }

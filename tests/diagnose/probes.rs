@@ -369,7 +369,7 @@ fn what_the_request_never_came_to_is_no_cause() {
     lab.node.run(&format!(
         "iptables -t nat -F; nft add table inet early
          nft 'add chain inet early pre {{ type filter hook prerouting priority -300; }}'
-         nft add rule inet early pre ip daddr {OUTSIDE} ip ttl != 0 drop"
+         nft add rule inet early pre ip daddr {OUTSIDE} ip version 4 drop"
     ));
     let (code, found) = lab.of_pod();
     assert!(causes(&found).is_empty(), "{found:#}");

@@ -354,21 +354,21 @@ const DROPS: &[Drops] = &[
         "inet own mine rule 2 drops it",
         "nft add table inet own; nft 'add set inet own pods { type ipv4_addr; flags dynamic; elements = { 10.65.0.2 } ; }'
          nft 'add chain inet own mine { type filter hook forward priority 10; }'
-         nft 'add rule inet own mine tcp dport 1 drop; add rule inet own mine ip saddr @pods drop'",
+         nft 'add rule inet own mine tcp dport 1 drop; add rule inet own mine ip version 4 ip saddr @pods drop'",
     ),
     drops(
         "policy",
         "the policy of inet own mine is drop",
         "nft add table inet own
          nft 'add chain inet own mine { type filter hook forward priority 10; policy drop; }'
-         nft add rule inet own mine ip ttl 1 accept",
+         nft add rule inet own mine ip version 6 accept",
     ),
     // iptables-save(8) prints `-A FORWARD -j DROP`.
     drops(
         "rule",
         "filter FORWARD rule 1 drops it",
         "iptables -P FORWARD ACCEPT
-         nft add rule ip filter FORWARD ip daddr 10.65.0.2 ip ttl != 0 drop",
+         nft add rule ip filter FORWARD ip daddr 10.65.0.2 ip version 4 drop",
     ),
     Drops {
         fix: "; firewalld makes this chain: change it there, or it may come back",
@@ -377,7 +377,7 @@ const DROPS: &[Drops] = &[
             "inet firewalld raw_PREROUTING rule 1 rejects it",
             "nft add table inet firewalld
              nft 'add chain inet firewalld raw_PREROUTING { type filter hook prerouting priority -290; }'
-             nft 'add rule inet firewalld raw_PREROUTING ip ttl != 0 reject'",
+             nft 'add rule inet firewalld raw_PREROUTING ip version 4 reject'",
         )
     },
 ];

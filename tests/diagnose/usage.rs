@@ -117,7 +117,7 @@ fn what_is_not_understood_is_unknown() {
             "filter FORWARD rule 1 may match before",
         ),
         (
-            "nft add table inet other; nft 'add chain inet other forward { type filter hook forward priority 0; ip ttl 1 drop; }'",
+            "nft add table inet other; nft 'add chain inet other forward { type filter hook forward priority 0; ip id 1 drop; }'",
             "rules of nft table inet other, chain forward are not evaluated",
         ),
         (

@@ -370,6 +370,7 @@ fn page(
             Level::Loss => "LOSS",
             Level::Failed => "FAIL",
             Level::Unknown => "?",
+            Level::Note => "note",
         };
         // The same place may be passed on both ways.
         let is_named = row.level == Level::Ok || row.place == REPLY;

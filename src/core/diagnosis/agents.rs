@@ -228,6 +228,7 @@ mod tests {
                 answer: Answer::Unknown("not asked".to_owned()),
                 others: Vec::new(),
                 rivals: Vec::new(),
+                ttl: None,
                 firewall: None,
             });
             let found = named(seen, cause, Ok(&[]), Ok(&[]));

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use super::matching::{Arp, Mark, Traffic};
+pub use super::matching::{Arp, Mark, PAYLOAD, Traffic};
 use super::matching::{Match, Matching, mark};
 use super::native;
 use super::packet::Seen;
@@ -852,6 +852,8 @@ mod tests {
             is_error: false,
             is_untranslated: false,
             arp: None,
+            ttl: None,
+            length: None,
             mark: Mark::NONE,
             own: &BTreeSet::new(),
         };

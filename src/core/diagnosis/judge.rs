@@ -177,12 +177,12 @@ pub(super) mod tests {
     use super::*;
     use crate::diagnosis::Summary;
     use crate::diagnosis::checks::{CONNTRACK_COUNT, CONNTRACK_MAX, IP_FORWARD};
-    use crate::diagnosis::firewall::Firewall;
+    use crate::diagnosis::firewall::{Firewall, Ruleset};
     use crate::diagnosis::observed::{
-        Agents, Answer, Network, Packet, Protocol, Service, UnitState,
+        Agents, Answer, Network, Packet, Protocol, Service, UnitState, Way,
     };
     use crate::model::{Errno, SysctlKey, Value};
-    use crate::resource::{Resource, State};
+    use crate::resource::{FirewallTable, Resource, State};
 
     /// A node of which nothing was read.
     pub fn nothing() -> Observations {
@@ -209,6 +209,35 @@ pub(super) mod tests {
             probes: None,
             trace: None,
         }
+    }
+
+    /// A new connection is translated, whatever is not known of old ones.
+    #[test]
+    fn what_is_unknown_of_old_connections_is_a_note() {
+        let mut seen = nothing();
+        let key = SysctlKey::parse(IP_FORWARD).expect("a key");
+        seen.node.sysctls = [(key, Value::new("1"))].into();
+        let way = Way {
+            dev: None,
+            via: None,
+            is_local: false,
+            src: None,
+            learned_mtu: None,
+        };
+        seen.answers = [Answer::Way(way.clone()), Answer::Way(way)];
+        let mut ruleset = Ruleset::default();
+        let key = (FirewallTable::Nat, "POSTROUTING".to_owned());
+        let chain = ruleset.chains.entry(key).or_default();
+        chain.rules.push("-j MASQUERADE".to_owned());
+        seen.firewall.as_mut().expect("one").rulesets.push(ruleset);
+        assert_eq!(Summary::of(&judge(&seen)), Summary::Clear);
+        seen.connections = Err("nf_conntrack_netlink is not loaded".to_owned());
+        let rows = judge(&seen);
+        assert_eq!(Summary::of(&rows), Summary::Clear, "{rows:?}");
+        let note = rows.iter().find(|it| it.level == Level::Note);
+        let words = "whether old connections without NAT are left is unknown: \
+                     nf_conntrack_netlink is not loaded";
+        assert_eq!(note.map(|it| it.words.as_str()), Some(words), "{rows:?}");
     }
 
     /// The limit is one of all namespaces: no test may reach it.

@@ -8,6 +8,9 @@ use super::packet::{Packet, Protocol, Seen};
 use crate::model::facts::integer;
 use crate::resource::{Attribute, Prefix, SetName, SetType, State};
 
+/// How many bytes a probe has behind its headers.
+pub const PAYLOAD: u32 = 12;
+
 /// A packet of ARP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arp {
@@ -41,6 +44,10 @@ pub struct Traffic<'a> {
     /// Whether it is one of ARP: its addresses are those that it is about. One that is not
     /// specified is not known.
     pub arp: Option<Arp>,
+    /// Its time to live there, where it is known.
+    pub ttl: Option<u8>,
+    /// How long it is with the header of IP, where it is not one that is sent first.
+    pub length: Option<u32>,
     /// Its mark.
     pub mark: Mark,
     /// Which addresses are the node's own.
@@ -61,6 +68,8 @@ impl<'a> Traffic<'a> {
             is_error: false,
             is_untranslated: false,
             arp: None,
+            ttl: None,
+            length: None,
             mark: Mark::NONE,
             own,
         }
@@ -232,8 +241,19 @@ impl<'a> Matching<'a> {
                 let is_kind = kind == own.to_string() && (code.is_empty() || code == own_code);
                 is(kind == "any" || kind == "255" || is_kind)
             }
-            "--tcp-flags" if values == ["FIN,SYN,RST,ACK", "SYN"] => is(!traffic.is_reply),
-            "--syn" => is(!traffic.is_reply),
+            "--tcp-flags" => self.flags(values),
+            "--syn" => self.flags(&["FIN,SYN,RST,ACK", "SYN"]),
+            "--length" => self.length(value),
+            "--ttl-eq" | "--ttl-lt" | "--ttl-gt" => {
+                let Some((own, value)) = traffic.ttl.zip(value.parse::<u8>().ok()) else {
+                    return Match::Unknown;
+                };
+                is(match option {
+                    "--ttl-lt" => own < value,
+                    "--ttl-gt" => own > value,
+                    _ => own == value,
+                })
+            }
             _ => Match::Unknown,
         }
     }
@@ -275,6 +295,61 @@ impl<'a> Matching<'a> {
             (Protocol::Udp, _) => &["udp", "17"],
         };
         name == "all" || name == "0" || names.contains(&name)
+    }
+
+    /// Of a mask and those of it that are set. An answer accepts a connection, or refuses it.
+    fn flags(&self, values: &[&str]) -> Match {
+        let [mask, set] = values else {
+            return Match::Unknown;
+        };
+        // Explicit congestion notification is an option.
+        const KNOWN: [&str; 6] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG"];
+        let all = |text: &str| -> BTreeSet<String> {
+            let names = text.split(',').filter(|it| *it != "NONE");
+            names.map(str::to_owned).collect()
+        };
+        let (mask, set) = (all(mask), all(set));
+        if !mask.iter().all(|it| KNOWN.contains(&it.as_str())) {
+            return Match::Unknown;
+        }
+        let own: &[&[&str]] = match self.traffic.is_reply {
+            false => &[&["SYN"]],
+            true => &[&["SYN", "ACK"], &["RST", "ACK"]],
+        };
+        let meets = |own: &&[&str]| {
+            let masked = own.iter().filter(|it| mask.contains(**it));
+            masked.map(|it| (*it).to_owned()).collect::<BTreeSet<_>>() == set
+        };
+        match own.iter().filter(|it| meets(it)).count() {
+            0 => Match::No,
+            all if all == own.len() => Match::Yes,
+            _ => Match::Unknown,
+        }
+    }
+
+    /// Of a number of bytes, or a range of those.
+    fn length(&self, value: &str) -> Match {
+        let (first, last) = value.split_once(':').unwrap_or((value, value));
+        let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else {
+            return Match::Unknown;
+        };
+        let traffic = self.traffic;
+        let header = if traffic.to.is_ipv4() { 20 } else { 40 };
+        // The header of the protocol, and what a probe has behind it.
+        let own = match (traffic.protocol, traffic.length) {
+            (_, Some(length)) => length..=length,
+            _ if traffic.is_error => header..=1280,
+            (Protocol::Tcp, None) => header + 20..=header + 60,
+            (Protocol::Udp, None) if traffic.is_reply => header..=u32::MAX,
+            (_, None) => header + 8 + PAYLOAD..=header + 8 + PAYLOAD,
+        };
+        if last < *own.start() || first > *own.end() {
+            Match::No
+        } else if first <= *own.start() && last >= *own.end() {
+            Match::Yes
+        } else {
+            Match::Unknown
+        }
     }
 
     fn port(&self, list: &str) -> Match {

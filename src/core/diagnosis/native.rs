@@ -202,6 +202,12 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
     found: &mut Vec<Vec<String>>,
     most: usize,
 ) -> Option<bool> {
+    let mut ahead = words.clone();
+    if let Some(rule) = flags(&mut ahead) {
+        *words = ahead;
+        each(found, &rule);
+        return Some(true);
+    }
     let mut fields = Vec::new();
     loop {
         let Some(field) = field(words) else {
@@ -311,6 +317,33 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
     Some(true)
 }
 
+/// `tcp flags syn / fin,syn,rst,ack`, as iptables has it: the mask, and those that are set.
+fn flags<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Option<Vec<String>> {
+    words.next_if_eq(&"tcp")?;
+    words.next_if_eq(&"flags")?;
+    let is_inverted = words.next_if_eq(&"!=").is_some();
+    // None of them is set then.
+    let is_none = words.next_if_eq(&"!").is_some();
+    let set = words.next()?;
+    let mask = words.next_if_eq(&"/").map(|_| words.next());
+    let (mask, set) = match mask {
+        Some(mask) => (mask?, set),
+        None if is_none => (set, "none"),
+        // One of them is set, which iptables has for a single flag only.
+        None if !is_inverted && !set.contains(',') => (set, set),
+        None => return None,
+    };
+    let is_plain = |it: &str| it.chars().all(|c| c.is_ascii_lowercase() || c == ',');
+    if ![mask, set].into_iter().all(is_plain) {
+        return None;
+    }
+    let mut found = owned(["-p", "tcp"]);
+    found.extend(is_inverted.then(|| "!".to_owned()));
+    found.extend(owned(["--tcp-flags"]));
+    found.extend([mask, set].map(str::to_ascii_uppercase));
+    Some(found)
+}
+
 /// The field at the beginning of a comparison.
 fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Option<Field> {
     let of = |needs, option, decode| {
@@ -328,6 +361,8 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
                 "saddr" => of(own, "-s", address),
                 "daddr" => of(own, "-d", address),
                 "protocol" | "nexthdr" => of(own, "-p", plain),
+                "ttl" | "hoplimit" => of(own, "--ttl-eq", number),
+                "length" if word == "ip" => of(own, "--length", numbers),
                 _ => None,
             }
         }
@@ -355,6 +390,7 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
             "l4proto" => any("-p", plain),
             "protocol" | "nfproto" => any(FAMILY, family),
             "mark" => any("--mark", number),
+            "length" => any("--length", numbers),
             _ => None,
         },
         word @ ("tcp" | "udp" | "th") => {
@@ -419,6 +455,13 @@ fn plain(text: &str) -> Option<String> {
 fn number(text: &str) -> Option<String> {
     text.starts_with(|it: char| it.is_ascii_digit())
         .then(|| text.to_owned())
+}
+
+/// A number, or a range.
+fn numbers(text: &str) -> Option<String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let [first, last]: [Option<u32>; 2] = [first, last].map(|it| it.parse().ok());
+    Some(format!("{}:{}", first?, last?))
 }
 
 fn family(text: &str) -> Option<String> {
@@ -571,7 +614,25 @@ mod tests {
                 "meta nfproto ipv6 fib saddr . mark . iif oif missing drop",
                 &["--nfproto ip6 --unknown ? -j DROP"],
             ),
-            ("ip ttl 1 counter", &["--unknown ?"]),
+            ("ip ttl 1 counter", &["--nfproto ip --ttl-eq 1"]),
+            ("ip ttl < 5 drop", &["--nfproto ip --unknown ? -j DROP"]),
+            (
+                "meta length 1200-65535 drop",
+                &["--length 1200:65535 -j DROP"],
+            ),
+            (
+                "tcp flags != syn / fin,syn,rst,ack drop",
+                &["-p tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j DROP"],
+            ),
+            (
+                "tcp flags syn drop",
+                &["-p tcp --tcp-flags SYN SYN -j DROP"],
+            ),
+            (
+                "tcp flags ! syn,rst drop",
+                &["-p tcp --tcp-flags SYN,RST NONE -j DROP"],
+            ),
+            ("tcp flags syn,rst drop", &["-p tcp --unknown ? -j DROP"]),
             (
                 "ip saddr 10.0.0.1 limit rate over 1/second burst 5 packets jump own",
                 &["--nfproto ip -s 10.0.0.1 --unknown ? -j own"],
@@ -622,7 +683,7 @@ mod tests {
             "meta mark set 1 drop",
             "meta mark set ct mark",
             "meta mark set meta mark ^ 0x4000 masquerade",
-            "ip ttl 1 dnat to 10.0.0.1",
+            "ip ttl < 5 dnat to 10.0.0.1",
             "add @own { ip saddr } drop",
             "ip daddr vmap { 10.0.0.1 : drop, 10.0.0.2",
             "queue to 1",

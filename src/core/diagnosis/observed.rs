@@ -260,6 +260,8 @@ pub struct Pod {
     pub others: Vec<String>,
     /// Those at the same bridge that have the address of its gateway.
     pub rivals: Vec<String>,
+    /// The time to live of the IPv4 packets that it sends.
+    pub ttl: Option<u8>,
     /// Its own firewall; nothing where that was not needed.
     pub firewall: Option<Seen<Firewall>>,
 }

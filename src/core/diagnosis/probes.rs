@@ -189,7 +189,8 @@ pub fn judge<'a>(
         };
         return Some(row(level, words, cause));
     }
-    if answered == sent {
+    // A host sends some errors per second, and no more.
+    if answered == sent || is_rejected(seen) && probes.errors > 0 {
         let shorter = full_size.filter(|it| it.length < it.first);
         let shorter = shorter.map_or_else(String::new, |it| {
             format!("; the path MTU is {}, not {}", it.length, it.first)
@@ -396,6 +397,9 @@ impl<'a> Trail<'a> {
                 return Some(named(cause));
             }
         }
+        if let Some(cause) = self.rule_for_length(legs, own, length) {
+            return Some(cause);
+        }
         if let Some(link) = limit {
             let why = match request.is_bridged || link.index != request.egress?.index {
                 true => "longer packets are dropped silently".to_owned(),
@@ -416,6 +420,36 @@ impl<'a> Trail<'a> {
         );
         let mtu = carrier.mtu.saturating_sub(more);
         Some(remedies::mtu_of_path(tunnel, length, mtu, why))
+    }
+
+    /// A rule that drops packets of this length, as shorter ones pass.
+    fn rule_for_length(
+        &self,
+        legs: &[Leg<'a>; 2],
+        own: &BTreeSet<IpAddr>,
+        length: u32,
+    ) -> Option<Cause> {
+        let firewall = self.seen.firewall.as_ref().ok()?;
+        let hooks: Vec<Hook> = PREROUTING.into_iter().chain(FORWARD).collect();
+        let name = |link: Option<&'a Link>| link.map(|it| it.name.as_str());
+        let mut routed = legs.iter().filter(|it| !it.is_bridged && !it.is_for_node());
+        let cause = routed.find_map(|leg| {
+            let packet = Packet {
+                protocol: Protocol::Icmp,
+                port: None,
+                ..leg.packet.clone()
+            };
+            let traffic = Traffic {
+                iif: name(leg.ingress),
+                oif: name(leg.egress),
+                length: Some(length),
+                ..Traffic::new(&packet, leg.is_reply, own)
+            };
+            drops(firewall, packet.family(), &hooks, &traffic)
+        })?;
+        let why = "shorter packets pass".to_owned();
+        let packets = format!("packets of {length} bytes");
+        Some(remedies::of_another(cause, &packets, why))
     }
 
     fn of(&self, is_reply: bool) -> impl Iterator<Item = &'a Sighting> {

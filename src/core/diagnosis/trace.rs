@@ -179,6 +179,15 @@ fn join(way: &mut [Hop], rules: &Rules) {
 /// The rules that `nft -a list ruleset` has printed. Those of iptables-nft have the text that
 /// iptables-save(8) gives them: nft cannot print all of their matches.
 pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
+    read(text, rulesets, false)
+}
+
+/// The sets that `nft list sets` has printed, with what rules have added to them.
+pub fn sets_of_nft(text: &str) -> BTreeMap<String, Elements> {
+    read(text, &[], true).sets
+}
+
+fn read(text: &str, rulesets: &[Ruleset], is_whole: bool) -> Rules {
     let mut found: BTreeMap<ChainId, Vec<(u64, String)>> = BTreeMap::new();
     let (mut hooks, mut policies) = (BTreeMap::new(), BTreeMap::new());
     let (mut devices, mut nat) = (BTreeMap::new(), BTreeSet::new());
@@ -217,7 +226,7 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
             }
             (Some(first), _, _, None) => {
                 if let Some((_, elements)) = &mut set {
-                    add_elements(elements, first, words);
+                    add_elements(elements, first, words, is_whole);
                 }
             }
             (
@@ -279,10 +288,13 @@ pub fn rules_of_nft(text: &str, rulesets: &[Ruleset]) -> Rules {
 }
 
 /// Adds what a line of a set has of its elements: the first begins with `elements = {`.
-fn add_elements(elements: &mut Option<String>, first: &str, words: &str) {
+fn add_elements(elements: &mut Option<String>, first: &str, words: &str, is_whole: bool) {
+    const LIMITS: [&str; 3] = [" limit ", " ct count ", " quota "];
     match first {
-        // Of one that rules fill, not all may be printed.
-        "flags" if words.contains("dynamic") => *elements = None,
+        // Of one that rules fill, not all may be printed without their states.
+        "flags" if words.contains("dynamic") && !is_whole => *elements = None,
+        // Whether one of those matches is not known.
+        _ if LIMITS.iter().any(|it| words.contains(it)) => *elements = None,
         "type" | "typeof" | "flags" | "size" | "timeout" | "gc-interval" | "policy" | "comment"
         | "counter" | "auto-merge" => {}
         _ => {

@@ -14,6 +14,8 @@ words! {
         Failed = "failed",
         /// It could not be read, or not be decided.
         Unknown = "unknown",
+        /// As that, and nothing of a new connection depends on it.
+        Note = "note",
     }
 }
 

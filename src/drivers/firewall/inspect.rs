@@ -16,7 +16,7 @@ use super::trace::is_own_table;
 use crate::diagnosis::firewall::{Backend, Chain, Firewall, Foreign, Native, NativeChain, Ruleset};
 use crate::diagnosis::native::{Elements, MOST, words_of_nft};
 use crate::diagnosis::observed::Seen;
-use crate::diagnosis::trace::{At, ChainId, Listed, Rules, rules_of_nft};
+use crate::diagnosis::trace::{At, ChainId, Listed, Rules, rules_of_nft, sets_of_nft};
 use crate::engine::Errno;
 use crate::model::Family;
 use crate::modules::Modules;
@@ -42,7 +42,15 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
     let text = |fault: Fault| fault.text;
     let mut firewall = Firewall::default();
     let saved = saved(family, &[]).map_err(text)?;
-    let listed = rules_of_nft(&list().map_err(text)?, &[]);
+    let printed = list(&["-a", "-s", "list", "ruleset"]).map_err(text)?;
+    let mut listed = rules_of_nft(&printed, &[]);
+    // What rules have added is a state.
+    if printed.lines().any(is_dynamic) {
+        let sets = sets_of_nft(&list(&["list", "sets"]).map_err(text)?);
+        for (table, sets) in sets {
+            listed.sets.entry(table).or_default().extend(sets);
+        }
+    }
     firewall.foreign.extend(native(family, &listed));
     if programs::find("nft").is_none() {
         let unlisted = match kernel_chains::read(None) {
@@ -242,12 +250,17 @@ pub fn chains(text: &str) -> (BTreeMap<(FirewallTable, String), Chain>, Vec<Stri
     (found, incompatible)
 }
 
+/// Whether a line is about a set that rules fill.
+fn is_dynamic(line: &str) -> bool {
+    line.trim_start().starts_with("flags ") && line.contains("dynamic")
+}
+
 /// What nft lists of all tables; nothing where it has none.
-fn list() -> Result<String, Fault> {
+fn list(arguments: &[&str]) -> Result<String, Fault> {
     let Some(nft) = programs::find("nft").filter(|_| Modules::here().may_use("nf_tables")) else {
         return Ok(String::new());
     };
-    let listed = programs::run(&nft, &["-a", "-s", "list", "ruleset"], "")?;
+    let listed = programs::run(&nft, arguments, "")?;
     let listed = listed.done(|_| nix::libc::EIO);
     listed.map_err(|fault| Fault::new(fault.errno, format!("nft list ruleset: {}", fault.text)))
 }

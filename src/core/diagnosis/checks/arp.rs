@@ -61,20 +61,12 @@ pub(super) fn rules_of_arp(case: &Case<'_>, question: &Question<'_>) -> Rules {
                     Arp::Request => format!("ARP requests for {asked}"),
                     Arp::Reply => format!("ARP replies for {asked}"),
                 };
-                let whose = match is_to_node {
-                    true => asker.to_string(),
-                    false => "the node".to_owned(),
+                let who = match (is_to_node, asker) {
+                    (false, _) => "the node does not learn".to_owned(),
+                    (true, ANY) => format!("no host behind {} learns", question.dev.name),
+                    (true, asker) => format!("{asker} does not learn"),
                 };
-                let whose = match asker == ANY {
-                    true => format!("no host behind {}", question.dev.name),
-                    false => whose,
-                };
-                let verb = if asker == ANY {
-                    "learns"
-                } else {
-                    "does not learn"
-                };
-                let why = format!("{whose} {verb} the hardware address of {asked}");
+                let why = format!("{who} the hardware address of {asked}");
                 return Rules::Drop(remedies::of_another(cause, &packet, why));
             }
         }

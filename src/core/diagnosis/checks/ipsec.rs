@@ -1,7 +1,7 @@
 //! Policies of IPsec (xfrm): what must be encrypted, and what must have been.
 
 use super::Case;
-use crate::diagnosis::observed::{Direction, Link, Policy};
+use crate::diagnosis::observed::{Direction, Link, Packet, Policy};
 use crate::diagnosis::remedies;
 
 const PLACE: &str = "ipsec";
@@ -32,7 +32,8 @@ pub(super) fn ipsec(case: &mut Case<'_>) {
     }
     for direction in passed {
         let own = policies.iter().filter(|it| it.direction == direction);
-        let own = own.filter(|it| concerns(case, it));
+        let packet = checked(case, direction);
+        let own = own.filter(|it| concerns(it, &packet));
         if let Some(policy) = own.min_by_key(|it| it.priority)
             && !is_passed(case, policy)
         {
@@ -41,8 +42,17 @@ pub(super) fn ipsec(case: &mut Case<'_>) {
     }
 }
 
-fn concerns(case: &Case<'_>, policy: &Policy) -> bool {
-    let packet = &case.leg.packet;
+/// The packet as it is checked: what came in as it came, also where that is translated back.
+fn checked(case: &Case<'_>, direction: Direction) -> Packet {
+    let packet = case.leg.packet.clone();
+    let to = match direction {
+        Direction::Out => packet.to,
+        Direction::In | Direction::Forward => case.arrived_at(),
+    };
+    Packet { to, ..packet }
+}
+
+fn concerns(policy: &Policy, packet: &Packet) -> bool {
     let own = packet.protocol.number(packet.family());
     policy.from.contains(packet.from)
         && policy.to.contains(packet.to)

@@ -9,6 +9,7 @@ use crate::diagnosis::path::{layer_3, next_hop, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::Family;
+use crate::resource::{Prefix, Resource};
 
 /// The interfaces of the node that the packet comes in through.
 pub(super) fn entry(case: &mut Case<'_>) {
@@ -72,7 +73,8 @@ pub(super) fn entry(case: &mut Case<'_>) {
 
 /// Whether the node answers no ARP request for its own addresses: replies come to one of those.
 fn deaf(case: &mut Case<'_>, ingress: &Link) {
-    let is_asked = case.leg.is_reply && case.family() == Family::Ipv4 && ingress.kind != "vxlan";
+    let is_asked = case.leg.is_reply && case.family() == Family::Ipv4 && ingress.has_arp;
+    let is_asked = is_asked && ingress.kind != "vxlan";
     let mut own = case.node().addresses(ingress).map(|it| it.address);
     if let Some(asked) = own.find(|it| it.is_ipv4() && is_asked) {
         let question = Question {
@@ -114,8 +116,26 @@ pub(super) fn lost_bridge<'a>(node: &'a Network, pod: &Pod, hop: IpAddr) -> Opti
                 of_pod.any(|it| it.contains(of_bridge.address) && of_bridge.contains(pod.address))
             })
     };
+    // Where a bridge has lost its address too, it is the only one without.
+    let mut routes = node.entries.iter().filter_map(|(it, state)| match it {
+        Resource::Route(_) => state.as_ref(),
+        _ => None,
+    });
+    let is_routed = routes.any(|it| it.interfaces().any(|dev| dev == end.name.as_str()));
+    let is_near = || {
+        let mut networks = pod.network.addresses(own);
+        !is_routed && networks.any(|it| it.contains(hop) && it != Prefix::whole(it.address))
+    };
+    let is_bare = |it: &&Link| {
+        let mut own = node.addresses(it);
+        it.kind == "bridge" && it.is_up && !own.any(|it| it.address.is_ipv4() == hop.is_ipv4())
+    };
+    let only = || {
+        let mut bare = node.links.iter().filter(is_bare);
+        bare.next().filter(|_| bare.next().is_none() && is_near())
+    };
     let mut links = node.links.iter();
-    let bridge = owner.or_else(|| links.find(has_network));
+    let bridge = owner.or_else(|| links.find(has_network)).or_else(only);
     bridge.filter(|_| node.bridge(end).is_none())
 }
 

@@ -169,6 +169,11 @@ impl<'a> Case<'a> {
         self.row(place, Level::Unknown, words, None);
     }
 
+    /// What is unknown of other connections.
+    fn note(&mut self, place: &str, words: impl Into<String>) {
+        self.row(place, Level::Note, words, None);
+    }
+
     /// What is wrong because of something else, or without a known cause.
     fn symptom(&mut self, place: &str, words: impl Into<String>) {
         self.row(place, Level::Failed, words, None);

@@ -104,18 +104,7 @@ pub(super) fn prerouting(case: &mut Case<'_>) {
     };
     let mut traffic = case.traffic();
     traffic.oif = None;
-    // It comes back to the address that the request got.
-    if case.leg.is_reply && case.is_translated {
-        let outside = case.leg.ingress;
-        let own = outside.and_then(|it| {
-            case.node()
-                .addresses(it)
-                .find(|it| it.family() == case.family())
-        });
-        if let Some(own) = own {
-            traffic.to = own.address;
-        }
-    }
+    traffic.to = case.arrived_at();
     let seen = case.seen;
     if let (Ok(firewall), true) = (&seen.firewall, case.is_routed()) {
         // Chains come before the translation back, or after it.
@@ -173,6 +162,16 @@ impl<'a> Case<'a> {
             .is_some_and(|it| it != 0)
     }
 
+    /// The destination that it came with: a reply comes back to the address that the request got.
+    pub(super) fn arrived_at(&self) -> IpAddr {
+        let is_back = self.leg.is_reply && self.is_translated;
+        let own = self.leg.ingress.filter(|_| is_back).and_then(|it| {
+            let mut all = self.node().addresses(it);
+            all.find(|it| it.family() == self.family())
+        });
+        own.map_or(self.leg.packet.to, |it| it.address)
+    }
+
     pub(super) fn traffic(&self) -> Traffic<'a> {
         let leg = self.leg;
         let bridge = || {
@@ -189,7 +188,24 @@ impl<'a> Case<'a> {
             iif: leg.ingress.map(|it| it.name.as_str()),
             oif: egress.map(|it| it.name.as_str()),
             mark: self.mark,
+            ttl: leg
+                .source
+                .and_then(|it| it.ttl)
+                .filter(|_| leg.packet.to.is_ipv4()),
             ..Traffic::new(&leg.packet, leg.is_reply, self.own)
+        }
+    }
+
+    /// As [`Case::traffic`], behind the routing.
+    fn routed(&self) -> Traffic<'a> {
+        let leg = self.leg;
+        let is_forwarded = !leg.is_bridged && !leg.is_for_node();
+        let traffic = self.traffic();
+        Traffic {
+            ttl: traffic
+                .ttl
+                .map(|it| it.saturating_sub(u8::from(is_forwarded))),
+            ..traffic
         }
     }
 }
@@ -430,7 +446,7 @@ pub(super) fn firewall(case: &mut Case<'_>) {
         (false, true) => (&OUTPUT, &["output", "postrouting"][..]),
         (false, false) => (&FORWARD, &["forward", "postrouting"][..]),
     };
-    let mut traffic = case.traffic();
+    let mut traffic = case.routed();
     if hooks[0].1 == "OUTPUT" {
         traffic.iif = None;
     }
@@ -549,7 +565,10 @@ fn of_links(case: &mut Case<'_>, hook: &str, links: [Option<&Link>; 2]) {
         return;
     };
     let names = links.map(|link| link.map_or("", |it| it.name.as_str()));
-    let mut traffic = case.traffic();
+    let mut traffic = match hook {
+        "egress" => case.routed(),
+        _ => case.traffic(),
+    };
     // One that has chains is the one that they see.
     let mut chains = firewall.foreign.iter();
     let own = names
@@ -675,16 +694,32 @@ pub(in super::super) fn why_untranslated(
     let translators: Vec<_> = firewall
         .rulesets
         .iter()
-        .flat_map(|ruleset| firewall.translators(ruleset, traffic))
+        .flat_map(|ruleset| {
+            let all = firewall.translators(ruleset, traffic);
+            all.map(move |it| (ruleset, it))
+        })
         .collect();
-    if let Some(it) = translators.iter().find(|it| it.matches && !it.is_called) {
+    let mut uncalled = translators
+        .iter()
+        .filter(|it| it.1.matches && !it.1.is_called);
+    // Others are for packets that were marked.
+    let found = uncalled.find(|(ruleset, it)| {
+        let jump = Place {
+            chain: "POSTROUTING".to_owned(),
+            rule: format!("-j {}", it.place.chain),
+            ..it.place.clone()
+        };
+        let outcome = firewall.outcome(&ruleset.with(&jump, true), table, "POSTROUTING", traffic);
+        outcome.fate == Fate::Translated || !outcome.unsure.is_empty()
+    });
+    if let Some((_, it)) = found {
         let Place { chain, command, .. } = &it.place;
         let what = format!("{from} leaves {egress} untranslated");
         return remedies::jump(family, table, "POSTROUTING", chain, command, what);
     }
     let mut lacking = translators
         .iter()
-        .filter_map(|it| Some((it, it.lacking.clone()?)));
+        .filter_map(|(_, it)| Some((it, it.lacking.clone()?)));
     if let Some((it, set)) = lacking.next() {
         return remedies::set(set, from, &it.place);
     }
@@ -707,8 +742,8 @@ fn stale(case: &mut Case<'_>, by: &Place) {
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
     let is_answered = probes.is_some_and(|it| it.answered == it.sent);
     if let (Err(why), false) = (&seen.connections, is_answered) {
-        let words = format!("whether connections without NAT are left is unknown: {why}");
-        return case.unknown("conntrack", words);
+        let words = format!("whether old connections without NAT are left is unknown: {why}");
+        return case.note("conntrack", words);
     }
     let connections = seen.connections.iter().flatten();
     let (used, others): (Vec<&Tracked>, Vec<&Tracked>) =
