@@ -22,6 +22,7 @@ use netguard::drivers::firewall;
 use netguard::drivers::firewall::helper::sizes;
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
+use netguard::drivers::xfrm;
 use netguard::journal::read as journal;
 use netguard::model::{Family, Segment, Selector, Settings, SysctlKey, Value, facts};
 use netguard::modules;
@@ -81,6 +82,10 @@ pub const DECODERS: &[Decoder] = &[
         {
             let _ = conntrack::delete(&entry);
         }
+    }),
+    bytes("xfrm", &[], |input| {
+        let _ = xfrm::policy(input);
+        let _ = xfrm::state(input);
     }),
     bytes("connector", &[], |input| {
         procexec::connector::decode(input);

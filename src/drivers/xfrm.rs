@@ -28,7 +28,7 @@ const BLOCK: u8 = 1;
 
 /// A state, or what asks for one.
 #[derive(Debug, PartialEq, Eq)]
-struct State {
+pub struct State {
     from: IpAddr,
     to: IpAddr,
     spi: u32,
@@ -88,7 +88,7 @@ fn serves(state: &State, template: &State) -> bool {
 }
 
 /// A policy, and the states that it asks for.
-fn policy(payload: &[u8]) -> Option<(Policy, Vec<State>)> {
+pub fn policy(payload: &[u8]) -> Option<(Policy, Vec<State>)> {
     let info = payload.get(..POLICY)?;
     let family = half(info, 40)?;
     let prefix = |at, length: usize| {
@@ -143,7 +143,8 @@ fn template(value: &[u8]) -> Option<State> {
     (!is_optional).then_some(template)
 }
 
-fn state(payload: &[u8]) -> Option<State> {
+/// A state that is there.
+pub fn state(payload: &[u8]) -> Option<State> {
     let family = half(payload, 212)?;
     Some(State {
         from: address(payload, 80, family)?,
