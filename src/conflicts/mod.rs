@@ -176,7 +176,8 @@ struct Applied {
 impl Applied {
     fn of(tree: &Tree, settings: &Settings) -> Self {
         let systemd = version::systemd(tree);
-        let boot: Vec<Pass> = systemd.iter().map(|it| sysctl_d::boot(tree, *it)).collect();
+        let boot = systemd.iter().flat_map(|it| sysctl_d::boots(tree, *it));
+        let boot: Vec<Pass> = boot.collect();
         let procps = version::procps(tree, &systemd);
         let procps = procps.into_iter().map(|it| sysctl_d::procps(tree, it));
         let restart = boot.iter().filter_map(|boot| {
@@ -243,7 +244,8 @@ impl Applied {
                 .flat_map(|it| &it.found)
                 .filter(|it| is_doubtful(it));
             unknown.extend(doubtful.map(|it| {
-                Unknown::version(&settings.invariants[it.invariant].selector, it.setting)
+                let guarded = &settings.invariants[it.invariant].selector;
+                Unknown::version(guarded, it.setting, ways[0].why_several)
             }));
             if let Some(last) = judged.into_iter().next_back() {
                 unknown.extend(last.unknown);

@@ -39,7 +39,12 @@ pub struct Pass {
     /// The paths that braces of a pattern stand for, with its line: udev applies none of
     /// them for a new interface, and none is taken for a name where it finds nothing.
     pub choices: Vec<(Origin, Arc<str>)>,
+    /// Why it is not known, where there are several of them for one program.
+    pub why_several: &'static str,
 }
+
+/// See [`Pass::why_several`].
+const VERSIONS: &str = "whether this overrides guarded values depends on the version of systemd or procps, which cannot be determined (no libsystemd-shared-*.so or libproc*.so)";
 
 /// What the patterns of sysctl.d(5) leave alone: keys that are spelled out
 /// anywhere, or excluded.
@@ -64,6 +69,7 @@ impl Pass {
             replaced: Vec::new(),
             skips_equal: false,
             choices: Vec::new(),
+            why_several: VERSIONS,
         }
     }
 

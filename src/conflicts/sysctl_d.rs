@@ -9,7 +9,7 @@ use super::reader::{self, Entry, Procps, Systemd};
 use super::setting::{How, Kind, ODD_BRACKETS, Setting, by_name, conf_paths};
 use super::step::DROP_IN;
 use super::tree::{Text, Tree};
-use crate::model::{Applier, Pattern, Segment, Selector, SysctlKey, Value, text};
+use crate::model::{Applier, Pattern, Segment, Selector, SysctlKey, Value, facts, text};
 
 /// systemd's folders, from the one that wins (sysctl.d(5)).
 const SYSTEMD: [&str; 5] = [
@@ -36,8 +36,42 @@ pub fn is_applied(path: &Path) -> bool {
     path == Path::new(SYSCTL_CONF) || SYSTEMD.iter().any(|folder| path.starts_with(folder))
 }
 
-/// As this systemd-sysctl applies them.
-pub fn boot(tree: &Tree, systemd: Systemd) -> Pass {
+/// The ways in which this systemd-sysctl may apply them, the likeliest last.
+///
+/// Up to 229 it has a hash that is not ordered: what it reads first may be applied last. That
+/// matters where one setting changes the key of another, so each of those may be the last.
+pub fn boots(tree: &Tree, systemd: Systemd) -> Vec<Pass> {
+    let pass = boot(tree, systemd);
+    let changes_others = |it: &Setting| match &it.key {
+        Selector::Key(key) => facts::resets_others(key),
+        _ => false,
+    };
+    let (sources, others): (Vec<Setting>, Vec<Setting>) =
+        pass.settings.iter().cloned().partition(changes_others);
+    if systemd != Systemd::V219 || sources.is_empty() || pass.settings.len() == 1 {
+        return vec![pass];
+    }
+    let reversed = |all: &[Setting]| all.iter().rev().cloned().collect::<Vec<_>>();
+    let orders = [
+        reversed(&pass.settings),
+        [&others[..], &sources].concat(),
+        [others.clone(), reversed(&sources)].concat(),
+        pass.settings.clone(),
+    ];
+    let in_order = |settings| Pass {
+        settings,
+        why_several: RANDOM_ORDER,
+        ..pass.clone()
+    };
+    orders.into_iter().map(in_order).collect()
+}
+
+/// Why it is not known what old versions do.
+const RANDOM_ORDER: &str = "systemd-sysctl up to version 230 applies settings in random order: \
+     whether this is applied before or after another that changes the key differs from boot to boot";
+
+/// As this systemd-sysctl applies them, in the order of the files.
+fn boot(tree: &Tree, systemd: Systemd) -> Pass {
     let mut files = by_name(tree, &SYSTEMD);
     if systemd == Systemd::V219 {
         files.extend(tree.read(SYSCTL_CONF));

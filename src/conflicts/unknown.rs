@@ -75,9 +75,6 @@ fn guarded(settings: &Settings) -> impl Iterator<Item = (usize, &Invariant)> {
     invariants.filter(|(_, it)| !it.is_off())
 }
 
-/// Why it is not known, where several versions of a program apply files.
-const VERSIONS: &str = "whether this overrides guarded values depends on the version of systemd or procps, which cannot be determined (no libsystemd-shared-*.so or libproc*.so)";
-
 impl Unknown {
     /// A file that is applied and could not be read.
     pub fn unread(trouble: &Trouble) -> Self {
@@ -88,12 +85,12 @@ impl Unknown {
         }
     }
 
-    /// A setting of which only some versions override what is guarded.
-    pub fn version(guarded: &Selector, setting: &Setting) -> Self {
+    /// A setting that overrides what is guarded in some ways only.
+    pub fn version(guarded: &Selector, setting: &Setting, why: &str) -> Self {
         Unknown {
             about: guarded.to_string(),
             place: Some(setting.place.clone()),
-            why: VERSIONS.to_owned(),
+            why: why.to_owned(),
         }
     }
 }

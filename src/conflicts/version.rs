@@ -46,6 +46,8 @@ pub fn procps(tree: &Tree, systemd: &[Systemd]) -> Vec<Procps> {
         return match (numbers.next(), numbers.nth(1)) {
             (Some(..=6), _) => vec![V3_3_10],
             (Some(7), _) | (Some(8), Some(..=2)) => vec![V3_3_15],
+            // Debian and Ubuntu have these folders.
+            (Some(8), Some(_)) if is_multiarch(tree, "libprocps.so.") => vec![V3_3_17],
             // RHEL 9 has taught it patterns.
             (Some(8), Some(_)) => vec![V3_3_17, V4_0_0],
             _ => vec![V3_3_15, V3_3_17, V4_0_0],
@@ -116,14 +118,22 @@ fn libraries(tree: &Tree, prefix: &str) -> Vec<String> {
 }
 
 fn folders(tree: &Tree) -> Vec<String> {
-    let of_machines = ["/usr/lib", "/lib"].into_iter().flat_map(|folder| {
+    let all = LIBRARIES.iter().map(|it| (*it).to_owned());
+    all.chain(of_machines(tree)).collect()
+}
+
+fn of_machines(tree: &Tree) -> impl Iterator<Item = String> {
+    ["/usr/lib", "/lib"].into_iter().flat_map(|folder| {
         let names = tree.peek(folder, |it| it.contains("-linux-"));
         names
             .into_iter()
             .map(move |name| format!("{folder}/{name}"))
-    });
-    let all = LIBRARIES.iter().map(|it| (*it).to_owned());
-    all.chain(of_machines).collect()
+    })
+}
+
+/// Whether a library that begins with `prefix` is in the folder of a machine.
+fn is_multiarch(tree: &Tree, prefix: &str) -> bool {
+    of_machines(tree).any(|folder| !tree.peek(&folder, |it| it.starts_with(prefix)).is_empty())
 }
 
 fn leading_number(text: &str) -> Option<u32> {

@@ -72,11 +72,19 @@ impl Machine {
         for folder in ["dev", "proc", "sys", "usr/lib/sysctl.d"] {
             fs::create_dir_all(root.join(folder)).expect("a folder");
         }
-        for program in [SYSTEMD_SYSCTL, SYSCTL, IP] {
-            install(Path::new(program), root, program);
+        let here = Path::new("/");
+        let tools = tools().unwrap_or(here.to_owned());
+        for program in [SYSTEMD_SYSCTL, SYSCTL] {
+            install(Path::new(program), &tools, root, program);
         }
-        install(Path::new(env!("CARGO_BIN_EXE_netguard")), root, NETGUARD);
-        versions(root);
+        install(Path::new(IP), here, root, IP);
+        install(
+            Path::new(env!("CARGO_BIN_EXE_netguard")),
+            here,
+            root,
+            NETGUARD,
+        );
+        versions(&tools, root);
         let null = root.join("dev/null");
         fs::write(&null, "").expect("a file");
         bind(Path::new("/dev/null"), &null, MsFlags::empty());
@@ -268,15 +276,34 @@ fn run(program: &str, arguments: &[&str]) {
     run.expect(program);
 }
 
-/// Copies a program with what it needs.
-fn install(program: &Path, root: &Path, to: &str) {
-    let ldd = Command::new("ldd").arg(program).output().expect("ldd runs");
+/// The folder of other versions of the programs, with paths as in a root.
+fn tools() -> Option<PathBuf> {
+    std::env::var_os("NETGUARD_TOOLS").map(PathBuf::from)
+}
+
+/// Copies a program with what it needs, from a root.
+fn install(program: &Path, from: &Path, root: &Path, to: &str) {
+    let at = from.join(program.strip_prefix("/").unwrap_or(program));
+    let libraries = folders(from);
+    let libraries = std::env::join_paths(&libraries).expect("no colon in a path");
+    let mut ldd = Command::new("ldd");
+    if from != Path::new("/") {
+        ldd.env("LD_LIBRARY_PATH", libraries);
+    }
+    let ldd = ldd.arg(&at).output().expect("ldd runs");
     let text = String::from_utf8(ldd.stdout).expect("a text");
+    assert!(!text.contains("not found"), "{}: {text}", at.display());
     let libraries = text.split_whitespace().filter(|it| it.starts_with('/'));
     for library in libraries {
-        copy(Path::new(library), root, library);
+        let library = Path::new(library);
+        let to = library.strip_prefix(from).unwrap_or(library);
+        copy(
+            library,
+            root,
+            &format!("/{}", to.display()).replace("//", "/"),
+        );
     }
-    copy(program, root, to);
+    copy(&at, root, to);
 }
 
 /// Copies a file, with the name that it has in truth.
@@ -292,20 +319,30 @@ fn copy(from: &Path, root: &Path, to: &str) {
     }
 }
 
-/// Copies the names of the libraries that show the installed versions.
-fn versions(root: &Path) {
-    let library = Path::new("/usr/lib");
-    let names = |folder: &Path| -> Vec<PathBuf> {
-        let all = fs::read_dir(folder).into_iter().flatten();
-        all.map(|it| it.expect("an entry").path()).collect()
+fn names(folder: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(folder).into_iter().flatten();
+    all.map(|it| it.expect("an entry").path()).collect()
+}
+
+/// The folders of libraries in a root: those of machines, and systemd's.
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let all = ["usr/lib", "lib"].map(|it| names(&root.join(it)));
+    let all = all.into_iter().flatten();
+    let is_one = |it: &PathBuf| {
+        let name = it.file_name().and_then(|it| it.to_str()).unwrap_or("");
+        it.is_dir() && (name.contains("-linux-") || name == "systemd")
     };
-    let machines = names(library).into_iter().filter(|it| it.is_dir());
-    for path in machines.flat_map(|folder| names(&folder)) {
+    all.filter(is_one).collect()
+}
+
+/// Copies the names of the libraries that show the versions that are installed in a root.
+fn versions(from: &Path, root: &Path) {
+    for path in folders(from).iter().flat_map(|folder| names(folder)) {
         let name = path.file_name().and_then(|it| it.to_str()).unwrap_or("");
         let tells = ["libproc", "libsystemd"]
             .iter()
             .any(|it| name.starts_with(it));
-        let copy = root.join(path.strip_prefix("/").expect("a path"));
+        let copy = root.join(path.strip_prefix(from).expect("a path"));
         if tells && name.contains(".so") && !copy.exists() {
             fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder");
             fs::write(copy, "").expect("a file");

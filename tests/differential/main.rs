@@ -4,6 +4,8 @@
 //! Then each remedy is followed and they are run again.
 //!
 //! `NETGUARD_SEED` repeats a run; `NETGUARD_TREES` says how many trees are tried.
+//! `NETGUARD_TOOLS` is a folder with other versions of both, as `dpkg-deb -x` unpacks the packages
+//! of systemd, libsystemd0, procps and its library.
 
 mod generate;
 mod machine;
