@@ -202,7 +202,7 @@ impl Applied {
         Applied {
             ways,
             boot,
-            patterns: systemd.contains(&reader::Systemd::V244),
+            patterns: systemd.last() >= Some(&reader::Systemd::V244),
         }
     }
 

@@ -24,6 +24,8 @@ pub enum Systemd {
     V239,
     /// Patterns and `-KEY`, and paths simplified.
     V244,
+    /// Writes no value that a key has already.
+    V250,
 }
 
 /// procps, by what changed in its `sysctl --system`.
@@ -177,13 +179,16 @@ fn unescaped(part: &str) -> String {
 }
 
 impl Systemd {
+    /// From the oldest.
+    pub const ALL: [Systemd; 4] = [Systemd::V219, Systemd::V239, Systemd::V244, Systemd::V250];
+
     /// The lines of a file that mean something.
     pub fn entries(self, file: &Text) -> Vec<Entry> {
         let lines = file.lines().flat_map(|(number, line)| {
             let parts: Vec<&str> = match self {
                 Systemd::V219 => pieces(line, 2047).into_iter().map(until_nul).collect(),
                 Systemd::V239 => line.split('\0').collect(),
-                Systemd::V244 => line.split(['\0', '\r']).collect(),
+                _ => line.split(['\0', '\r']).collect(),
             };
             parts.into_iter().map(move |part| (number, part))
         });
@@ -202,21 +207,23 @@ impl Systemd {
         }
         let (key, text) = match line.split_once('=') {
             Some((key, text)) => (key.trim_matches(blank), Some(text.trim_matches(blank))),
-            None if self == Systemd::V244 && line.starts_with('-') => (line, None),
+            None if self >= Systemd::V244 && line.starts_with('-') => (line, None),
             None => return None,
         };
         let key = match (self, key.strip_prefix('-')) {
             (Systemd::V239, Some(key)) => key,
-            (Systemd::V244, Some(key)) => key.trim_matches(blank),
+            (Systemd::V244 | Systemd::V250, Some(key)) => key.trim_matches(blank),
             _ => key,
         };
         let path = swapped(key);
         let path = match self {
             // It refuses to write to a path that goes up, once it has found it.
-            Systemd::V244 if path.split('/').any(|it| it == "..") && !is_too_long(&path) => {
+            Systemd::V244 | Systemd::V250
+                if path.split('/').any(|it| it == "..") && !is_too_long(&path) =>
+            {
                 return None;
             }
-            Systemd::V244 => simplified(&path),
+            Systemd::V244 | Systemd::V250 => simplified(&path),
             _ => path,
         };
         Some(entry(path, text, file, number))
@@ -689,7 +696,7 @@ mod tests {
             real: std::sync::Arc::default(),
             text: format!("{long}/../net/*/tag = 1\nnet/../net/*/tag = 1\n").into(),
         };
-        let entries = Systemd::V244.entries(&file);
+        let entries = Systemd::V250.entries(&file);
         let kept: Vec<bool> = entries.iter().map(Entry::is_too_long).collect();
         assert_eq!(kept, [true]);
     }

@@ -96,9 +96,9 @@ fn boot(tree: &Tree, systemd: Systemd) -> Pass {
         kept.push(Some(entry));
     }
     let entries: Vec<Entry> = kept.into_iter().flatten().collect();
-    pass.settings = applied(&entries, systemd == Systemd::V244, true);
-    pass.skips_equal = systemd == Systemd::V244;
-    if systemd == Systemd::V244 {
+    pass.settings = applied(&entries, systemd >= Systemd::V244, true);
+    pass.skips_equal = systemd >= Systemd::V250;
+    if systemd >= Systemd::V244 {
         for entry in &entries {
             let why = match entry.text.is_some() && entry.is_too_long() {
                 true => Some("systemd-sysctl may end here: a part of the path is too long"),
@@ -208,7 +208,7 @@ fn globbed(tree: &Tree, folders: &[&str]) -> Vec<Text> {
 
 /// The lines with patterns that an older systemd-sysctl does not know.
 pub fn patterns(tree: &Tree) -> Vec<Setting> {
-    let mut all = boot(tree, Systemd::V244).settings;
+    let mut all = boot(tree, Systemd::V250).settings;
     all.retain(|it| matches!(it.key, Selector::Pattern(_)));
     all
 }

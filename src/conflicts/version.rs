@@ -15,10 +15,10 @@ const NEWEST: u32 = 257;
 /// without a systemd is taken for one that will have a new one.
 pub fn systemd(tree: &Tree) -> Vec<Systemd> {
     if let Some(version) = shared_library(tree) {
-        return vec![if version >= 244 {
-            Systemd::V244
-        } else {
-            Systemd::V239
+        return vec![match version {
+            ..244 => Systemd::V239,
+            244..250 => Systemd::V244,
+            250.. => Systemd::V250,
         }];
     }
     // Before 231 there was none; the version of libsystemd.so.0 shows which it is.
@@ -26,9 +26,10 @@ pub fn systemd(tree: &Tree) -> Vec<Systemd> {
     match old.iter().filter_map(|it| leading_number(it)).max() {
         Some(0..=14) => vec![Systemd::V219],
         Some(15..=26) => vec![Systemd::V239],
-        Some(28..) => vec![Systemd::V244],
-        _ if has_systemd(tree) => vec![Systemd::V219, Systemd::V239, Systemd::V244],
-        _ => vec![Systemd::V244],
+        Some(28..=32) => vec![Systemd::V244],
+        Some(33..) => vec![Systemd::V250],
+        _ if has_systemd(tree) => Systemd::ALL.to_vec(),
+        _ => vec![Systemd::V250],
     }
 }
 
@@ -72,7 +73,8 @@ pub fn networkd(tree: &Tree) -> Vec<u32> {
         Systemd::V219 => &[219][..],
         Systemd::V239 => &[239],
         // Those of distributions, and today's.
-        Systemd::V244 => &[245, 249, 252, 255, NEWEST],
+        Systemd::V244 => &[245, 249],
+        Systemd::V250 => &[252, 255, NEWEST],
     });
     versions.copied().collect()
 }
