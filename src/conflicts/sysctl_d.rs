@@ -38,8 +38,8 @@ pub fn is_applied(path: &Path) -> bool {
 
 /// The ways in which this systemd-sysctl may apply them, the likeliest last.
 ///
-/// Up to 229 it has a hash that is not ordered: what it reads first may be applied last. That
-/// matters where one setting changes the key of another, so each of those may be the last.
+/// Up to 229 at least it has a hash that is not ordered: what it reads first may be applied last.
+/// That matters where one setting changes the key of another, so each of those may be the last.
 pub fn boots(tree: &Tree, systemd: Systemd) -> Vec<Pass> {
     let pass = boot(tree, systemd);
     let changes_others = |it: &Setting| match &it.key {
@@ -67,7 +67,7 @@ pub fn boots(tree: &Tree, systemd: Systemd) -> Vec<Pass> {
 }
 
 /// Why it is not known what old versions do.
-const RANDOM_ORDER: &str = "systemd-sysctl up to version 230 applies settings in random order: \
+const RANDOM_ORDER: &str = "systemd-sysctl of this version applies settings in random order: \
      whether this is applied before or after another that changes the key differs from boot to boot";
 
 /// As this systemd-sysctl applies them, in the order of the files.

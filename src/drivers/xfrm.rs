@@ -8,6 +8,7 @@ use nix::libc;
 
 use crate::diagnosis::observed::{Direction, Policy, Seen};
 use crate::engine::Errno;
+use crate::modules::Modules;
 use crate::netlink::{DUMP, Request, Requests, attributes, errno};
 use crate::resource::Prefix;
 
@@ -37,11 +38,14 @@ pub struct State {
     mode: u8,
 }
 
-/// Reads them. A kernel without IPsec has none.
+/// Reads them. A kernel without IPsec has none; opening the socket would load its module.
 ///
 /// # Errors
 /// Why they cannot be read, for people.
 pub fn read() -> Seen<Vec<Policy>> {
+    if !Modules::here().may_use("xfrm_user") {
+        return Ok(Vec::new());
+    }
     match policies() {
         Err(Errno(libc::EPROTONOSUPPORT)) => Ok(Vec::new()),
         Err(Errno(number)) => Err(crate::words::plain(&std::io::Error::from_raw_os_error(

@@ -179,11 +179,12 @@ thread_local! {
 /// What else is done on a thread whose time is up, in the signal handler.
 static ALSO: OnceLock<fn()> = OnceLock::new();
 
-/// As [`interrupt`], and has `also` called each time, on whichever thread: it may do only
-/// what may be done at any moment (signal-safety(7)). There is one of these.
+/// Has the kernel interrupt the calling thread after each slice of its processor time, and calls
+/// `also` each time, on whichever thread: it may do only what may be done at any moment
+/// (signal-safety(7)). Only the first `also` is kept.
 ///
 /// # Errors
-/// As there.
+/// Where the kernel has no timer left.
 pub fn interrupt_with(also: fn()) -> io::Result<()> {
     let _ = ALSO.set(also);
     interrupt()

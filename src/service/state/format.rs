@@ -73,8 +73,8 @@ pub struct Contents {
     /// What the guard cannot do, the worst first.
     #[serde(default)]
     pub degraded: Vec<Degraded>,
-    /// How full the kernel's conntrack table is, where it is full.
-    #[serde(default)]
+    /// How full the kernel's conntrack table is, where it is nearly full.
+    #[serde(default, alias = "conntrack_full")]
     pub conntrack_nearly_full: Option<ConntrackState>,
     /// The number of the last network restart since the boot.
     pub episodes: u64,
@@ -126,7 +126,7 @@ pub struct Values {
     /// What cannot be restored now.
     pub pending: usize,
     /// What could not be read.
-    #[serde(default)]
+    #[serde(default, alias = "unknown")]
     pub unreadable: usize,
     /// Not as expected.
     #[serde(alias = "wrong")]

@@ -263,7 +263,8 @@ impl Tool {
         Ok(listed(&ran.printed, chains))
     }
 
-    /// Makes these changes, all or none. Returns the processes that did.
+    /// Makes these changes, all or none; with iptables 1.8.4 the first of two transactions may be
+    /// made alone. Returns the processes that did.
     ///
     /// # Errors
     /// Where a name is none, or the program fails.
@@ -274,7 +275,7 @@ impl Tool {
         let is_split = self.deletes_first && !deleted.is_empty();
         if !is_split {
             match self.restore(table, changes) {
-                Err(fault) if !deleted.is_empty() && fault.errno == libc::EINVAL => {}
+                Err(fault) if !deleted.is_empty() && is_unexplained(&fault) => {}
                 made => return Ok(vec![made?]),
             }
         }
@@ -499,6 +500,16 @@ fn mark(
 enum Printed {
     Whole,
     InPart,
+}
+
+/// Whether a program refuses a line without saying why, as 1.8.4 does where a chain is made in the
+/// transaction that deletes it: `iptables-restore: line 3 failed`.
+fn is_unexplained(fault: &Fault) -> bool {
+    let line = fault.text.strip_suffix(" failed");
+    line.is_some_and(|it| {
+        it.trim_end_matches(|c: char| c.is_ascii_digit())
+            .ends_with("line ")
+    })
 }
 
 /// Whether iptables-nft-restore reports that the kernel refuses a change
