@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::model::Errno;
 pub(crate) use crate::model::text::Count;
 use crate::model::text::push_visible;
 use crate::resource::Desired;
@@ -54,6 +55,11 @@ pub(crate) fn plain(error: &io::Error) -> String {
         Some(_) => without_numbers(&error.to_string()).to_lowercase(),
         None => error.to_string(),
     }
+}
+
+/// The same of its number.
+pub(crate) fn plain_errno(Errno(number): Errno) -> String {
+    plain(&io::Error::from_raw_os_error(number))
 }
 
 /// What something must be, by the text of the requirement: `must be 1`.

@@ -154,7 +154,7 @@ impl Scan {
         }
     }
 
-    /// How full the kernel's conntrack table is, where it is full: that is only observed.
+    /// How full the kernel's conntrack table is, where it is nearly full: that is only observed.
     fn conntrack_nearly_full(&self) -> Option<Usage> {
         self.engine.status().conntrack_nearly_full
     }
@@ -464,7 +464,7 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     files_error: Option<String>,
     values: Vec<Row>,
-    /// How full the kernel's conntrack table is, where it is full.
+    /// How full the kernel's conntrack table is, where it is nearly full.
     #[serde(skip_serializing_if = "Option::is_none")]
     conntrack_nearly_full: Option<ConntrackState>,
     /// What is worth knowing besides: what has no effect, what is not forwarded.

@@ -17,10 +17,10 @@ pub struct Step {
     /// The file.
     #[serde(serialize_with = "text::serialize_path")]
     pub file: PathBuf,
-    /// The line that is to be replaced, from 1; `None` where one is to be added
+    /// The line to replace, from 1; `None` where one must be added
     /// at the end.
     pub line: Option<u32>,
-    /// The line as it must be, or what is to be added: several lines where a
+    /// The line as it must be, or what must be added: several lines where a
     /// section comes with it.
     pub text: String,
 }

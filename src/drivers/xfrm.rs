@@ -11,6 +11,7 @@ use crate::engine::Errno;
 use crate::modules::Modules;
 use crate::netlink::{DUMP, Request, Requests, attributes, errno};
 use crate::resource::Prefix;
+use crate::words::plain_errno;
 
 /// `XFRM_MSG_NEWSA`, `_GETSA`, `_NEWPOLICY` and `_GETPOLICY`.
 const NEW_STATE: u16 = 16;
@@ -48,10 +49,7 @@ pub fn read() -> Seen<Vec<Policy>> {
     }
     match policies() {
         Err(Errno(libc::EPROTONOSUPPORT)) => Ok(Vec::new()),
-        Err(Errno(number)) => Err(crate::words::plain(&std::io::Error::from_raw_os_error(
-            number,
-        ))),
-        Ok(policies) => Ok(policies),
+        policies => policies.map_err(plain_errno),
     }
 }
 

@@ -1,12 +1,10 @@
 //! Errors in words: those of the system, and of a configuration.
 
-use std::io;
-
 use nix::errno::Errno as Name;
 
 use crate::engine::Errno;
 use crate::sys::capabilities::{Capability, denial};
-use crate::words::{Count, line, plain};
+use crate::words::{Count, line, plain_errno};
 
 /// The first error of a configuration's diagnostics, its place before it, and
 /// how many others there are. They look as a compiler's do:
@@ -38,18 +36,13 @@ pub fn first_error(diagnostics: &str) -> String {
     }
 }
 
-/// `read-only file system`.
-pub fn name(Errno(number): Errno) -> String {
-    plain(&io::Error::from_raw_os_error(number))
-}
-
 /// Why reading or writing below `/proc/sys` failed, and what to do.
 pub fn why(errno: Errno) -> String {
     let known = match Name::from_raw(errno.0) {
         Name::EROFS => "/proc/sys is mounted read-only here; run netguard where it is writable",
         // The kernel checks a file's mode for root too (proc_sys_permission).
         Name::EACCES | Name::EPERM => {
-            return format!("{}: {}", name(errno), denial(&Capability::OF_KEYS));
+            return format!("{}: {}", plain_errno(errno), denial(&Capability::OF_KEYS));
         }
         Name::EINVAL | Name::ERANGE | Name::EDOM => {
             "the kernel does not accept this value for this key; correct the requirement"
@@ -63,7 +56,7 @@ pub fn why(errno: Errno) -> String {
              provides it"
         }
         Name::EMFILE | Name::ENFILE => "too many open files; raise LimitNOFILE",
-        _ => return name(errno),
+        _ => return plain_errno(errno),
     };
     known.to_owned()
 }

@@ -3,17 +3,17 @@
 
 use nix::errno::Errno as Name;
 
-use super::errors::name;
 use crate::engine::Errno;
 use crate::resource::{Resource, State};
 use crate::sys::capabilities::{Capability, denial};
+use crate::words::plain_errno;
 
 /// Why such a resource could not be brought into this state; nothing where the resource
 /// is of another kind.
 pub fn refused(resource: &Resource, target: &State, errno: Errno) -> Option<String> {
     let advice = advice(resource, errno)?;
     let why = match advice.is_empty() {
-        true => name(errno),
+        true => plain_errno(errno),
         false => advice,
     };
     Some(match target.exists() {
@@ -41,7 +41,11 @@ fn advice(resource: &Resource, errno: Errno) -> Option<String> {
         | Resource::Unit(_) => return None,
     };
     Some(own.map(str::to_owned).unwrap_or_else(|| match number {
-        Name::EPERM => format!("{}: {}", name(errno), denial(&[Capability::NetAdmin])),
+        Name::EPERM => format!(
+            "{}: {}",
+            plain_errno(errno),
+            denial(&[Capability::NetAdmin])
+        ),
         Name::ENODEV => "the interface does not exist".to_owned(),
         Name::ENETDOWN => "the interface is down".to_owned(),
         // IPv6 answers so where it is switched off (ipv6_add_addr, fib6_nh_init).

@@ -3,9 +3,9 @@
 
 use nix::errno::Errno as Name;
 
-use super::errors::name;
 use crate::engine::{Errno, Fault};
 use crate::resource::{Attribute, Chains, Resource, State, TableContents};
+use crate::words::plain_errno;
 
 /// Why a module was not loaded, a unit not started, or a part of the firewall not made;
 /// nothing where the resource is of another kind.
@@ -93,7 +93,7 @@ pub fn unreadable(resource: &Resource, fault: &Fault) -> Option<String> {
     match resource {
         Resource::Module(_) => Some(format!(
             "reading the lists of modules failed: {}",
-            name(errno)
+            plain_errno(errno)
         )),
         Resource::Unit(_) => Some(manager(errno)),
         Resource::Chain(_) | Resource::Chains(_) | Resource::Iptables(_) => Some(iptables(fault)),
@@ -213,7 +213,7 @@ fn helper(fault: &Fault, program: &str) -> String {
 fn answered(what: &str, fault: &Fault) -> String {
     match &fault.why {
         Some(why) => format!("{what}: {why}"),
-        None => format!("{what}: {}", name(fault.errno)),
+        None => format!("{what}: {}", plain_errno(fault.errno)),
     }
 }
 
@@ -227,7 +227,7 @@ fn manager(errno: Errno) -> String {
         Name::ENOTCONN | Name::ECONNRESET => "systemd cannot be reached".to_owned(),
         Name::EACCES => "systemd refuses it to this user; run netguard as root".to_owned(),
         // systemd says more than its answer.
-        _ => format!("{}; see `journalctl -b _PID=1`", name(errno)),
+        _ => format!("{}; see `journalctl -b _PID=1`", plain_errno(errno)),
     }
 }
 

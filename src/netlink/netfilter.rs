@@ -6,7 +6,8 @@ use std::io;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::{Message, Request, attributes};
+use super::{Message, Request, Requests, attributes, errno};
+use crate::engine::Errno;
 use crate::model::Family;
 use crate::resource::TableFamily;
 use crate::socket_filter::Step;
@@ -58,6 +59,21 @@ pub fn request(kind: u16, flags: u16, family: u8, fill: impl FnOnce(&mut Vec<u8>
     let mut body = vec![family, 0, 0, 0];
     fill(&mut body);
     Request::new(kind, flags, body)
+}
+
+/// Makes a request, and finds the first attribute of this kind in what is answered.
+///
+/// # Errors
+/// The kernel's.
+pub fn ask_attribute(request: &Request, kind: u16) -> Result<Option<Vec<u8>>, Errno> {
+    let mut found = None;
+    let mut requests = Requests::open(NETLINK_NETFILTER).map_err(errno)?;
+    requests.ask(request, |message| {
+        let all = split(message.payload).into_iter().flat_map(|(_, all)| all);
+        let own = all.filter(|it| it.0 == kind).map(|it| it.1.to_vec());
+        found = found.take().or(own.into_iter().next());
+    })?;
+    Ok(found)
 }
 
 /// Whether a message is one of this subsystem.

@@ -841,21 +841,17 @@ mod tests {
         } else {
             ("cali1", "eth0")
         };
-        let traffic = Traffic {
+        let packet = Packet {
             from: from.parse().expect("an address"),
             to: to.parse().expect("an address"),
-            iif: Some(iif),
-            oif: Some(oif),
             protocol: Protocol::Icmp,
             port: None,
-            is_reply,
-            is_error: false,
-            is_untranslated: false,
-            arp: None,
-            ttl: None,
-            length: None,
-            mark: Mark::NONE,
-            own: &BTreeSet::new(),
+        };
+        let own = BTreeSet::new();
+        let traffic = Traffic {
+            iif: Some(iif),
+            oif: Some(oif),
+            ..Traffic::new(&packet, is_reply, &own)
         };
         let ruleset = &firewall.rulesets[0];
         let found = firewall.outcome(ruleset, FirewallTable::Filter, "FORWARD", &traffic);

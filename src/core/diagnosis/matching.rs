@@ -94,7 +94,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// That of a packet which nobody has marked.
+    /// That of an unmarked packet.
     pub const NONE: Mark = Mark {
         value: 0,
         known: u32::MAX,

@@ -1,6 +1,7 @@
 //! What was read of the node, of the pod and of the kernel's own answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::firewall::Firewall;
@@ -318,6 +319,14 @@ pub struct Policy {
     pub is_block: bool,
     /// What it requires to be done with them: whether there is a state for each.
     pub states: Vec<bool>,
+}
+
+/// As ip-xfrm(8) names it: `src 10.0.0.0/8 dst 0.0.0.0/0 dir out`.
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = self.direction.as_str();
+        write!(f, "src {} dst {} dir {direction}", self.from, self.to)
+    }
 }
 
 /// How a unit is.

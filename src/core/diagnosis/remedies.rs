@@ -463,19 +463,12 @@ pub(super) fn policy(
 
 /// A policy of IPsec drops packets.
 pub(super) fn ipsec(policy: &Policy, what: &str, why: &str) -> Cause {
-    let Policy {
-        direction,
-        from,
-        to,
-        ..
-    } = policy;
-    let name = format!("src {from} dst {to} dir {}", direction.as_str());
     let fix = format!(
-        "ip xfrm policy delete {name}; or have its IKE daemon (strongSwan, Libreswan) set up the states"
+        "ip xfrm policy delete {policy}; or have its IKE daemon (strongSwan, Libreswan) set up the states"
     );
     Cause::new(
         Reason::XfrmPolicy,
-        format!("xfrm policy {name} {what}"),
+        format!("xfrm policy {policy} {what}"),
         why,
     )
     .fix(fix)

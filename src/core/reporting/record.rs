@@ -327,6 +327,6 @@ pub struct Status {
     pub starting: bool,
     /// The last configuration that was refused, until one is taken.
     pub refused: Option<Refusal>,
-    /// How full the kernel's conntrack table is, where it is full.
+    /// How full the kernel's conntrack table is, where it is nearly full.
     pub conntrack_nearly_full: Option<Usage>,
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
@@ -223,9 +224,7 @@ impl Chains {
                         }),
                 );
                 if is_own {
-                    let is_filled = kept
-                        .iter()
-                        .any(|rule| !is_among(&self.guarded, chain, rule));
+                    let is_filled = counts(&self.guarded, chain, &kept);
                     chains.extend(is_filled.then(|| format!("{backend}/{chain}")));
                 } else {
                     let own = kept.iter().filter(|rule| of.is_jump(rule));
@@ -294,7 +293,7 @@ impl Chains {
             let none = BTreeMap::new();
             let found = self.tables.get(backend).unwrap_or(&none);
             let (own, others) = parts(of, good, &guarded);
-            let rules_in = |chain: &str| found.get(chain).map_or(&[][..], |it: &Rules| &it[..]);
+            let rules_in = |chain: &str| self.rules_in(*backend, chain);
             let is_empty = |(chain, _): &&(&str, &Rules)| !counts(&guarded, chain, rules_in(chain));
             let is_left =
                 |(chain, rule): &(&str, &str)| rules_in(chain).iter().any(|it| **it == **rule);
@@ -343,9 +342,8 @@ impl Chains {
             ..Chains::default()
         };
         for (backend, good) in &good.tables {
-            let found = self.tables.get(backend);
             for (chain, rules) in good.iter().filter(|(chain, _)| of.is_built_in(chain)) {
-                let left = found.and_then(|it| it.get(chain)).map_or(&[][..], |it| it);
+                let left = self.rules_in(*backend, chain);
                 let own = rules.iter().filter(|it| !is_among(&guarded, chain, it));
                 if own.clone().any(|it| of.is_jump(it)) && !own.clone().any(|it| left.contains(it))
                 {
@@ -361,14 +359,19 @@ impl Chains {
     /// when they were `good`, and is not here.
     pub fn lacks_others(&self, of: &FirewallChains, good: &Chains) -> bool {
         good.tables.iter().any(|(backend, good)| {
-            let found = self.tables.get(backend);
             let mut built_in = good.iter().filter(|(chain, _)| of.is_built_in(chain));
             built_in.any(|(chain, rules)| {
-                let left = found.and_then(|it| it.get(chain)).map_or(&[][..], |it| it);
+                let left = self.rules_in(*backend, chain);
                 let mut others = rules.iter().filter(|it| !of.is_jump(it));
                 others.any(|it| !left.contains(it))
             })
         })
+    }
+
+    /// The rules of a chain; none where it is not there.
+    fn rules_in(&self, backend: Backend, chain: &str) -> &[Box<str>] {
+        let table = self.tables.get(&backend);
+        table.and_then(|it| it.get(chain)).map_or(&[], |it| it)
     }
 
     /// Whether there is nothing of any table.
@@ -398,10 +401,8 @@ impl Chains {
     pub fn are_made_again(&self, of: &FirewallChains, good: &Chains) -> bool {
         let guarded = self.guarded_with(good);
         let is_made = |(backend, good): (&Backend, &BTreeMap<_, _>)| {
-            let none = BTreeMap::new();
-            let found = self.tables.get(backend).unwrap_or(&none);
             let (own, others) = parts(of, good, &guarded);
-            let rules_in = |chain: &str| found.get(chain).map_or(&[][..], |it: &Rules| &it[..]);
+            let rules_in = |chain: &str| self.rules_in(*backend, chain);
             let mut jumps = others.iter().filter(|(_, rule)| of.is_jump(rule));
             jumps.all(|(chain, rule)| rules_in(chain).iter().any(|it| **it == **rule))
                 && (own.is_empty()
@@ -471,7 +472,7 @@ fn is_among(guarded: &Guarded, chain: &str, rule: &str) -> bool {
 }
 
 /// Whether a chain has rules that are not guarded for their own sake.
-fn counts(guarded: &Guarded, chain: &str, rules: &[Box<str>]) -> bool {
+fn counts(guarded: &Guarded, chain: &str, rules: &[impl Deref<Target = str>]) -> bool {
     rules.iter().any(|rule| !is_among(guarded, chain, rule))
 }
 
@@ -760,7 +761,7 @@ mod tests {
             (String::new(), true),
             (with("CNI-D; CNI-DN-1; CNI-DN-2; CNI-E"), true),
             (empty.to_owned(), true),
-            // iptables -F PREROUTING, also where somebody has made others since.
+            // iptables -F PREROUTING, also where another program has made others since.
             (GOOD.replace("-A PREROUTING", "-A other"), true),
             (
                 GOOD.replace("-A PREROUTING", "-A other") + "; -A PREROUTING -i x -j ACCEPT",

@@ -2,7 +2,6 @@
 //! them. Not for the daemon, which runs no program.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 
 use nix::libc;
@@ -23,7 +22,7 @@ use crate::modules::Modules;
 use crate::resource::{
     ChainName, FirewallTable, SetName, State, TableFamily, sets_in, words_of_line,
 };
-use crate::words::plain;
+use crate::words::plain_errno;
 
 /// The hooks of chains whose rules may drop or change packets, by number.
 const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
@@ -56,8 +55,8 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
         let unlisted = match kernel_chains::read(None) {
             // The kernel has no nf_tables.
             Err(Errno(libc::EINVAL | libc::EPROTONOSUPPORT)) => Vec::new(),
-            chains => chains.map_err(|Errno(errno)| {
-                let error = plain(&io::Error::from_raw_os_error(errno));
+            chains => chains.map_err(|errno| {
+                let error = plain_errno(errno);
                 format!("nft is not installed, and reading the chains of nf_tables failed: {error}")
             })?,
         };
@@ -97,9 +96,11 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
                 (_, Some(fault)) => {
                     return Err(format!("{}-save: {}", saved.command, fault.text));
                 }
-                (Err(Errno(errno)), None) => {
-                    let error = io::Error::from_raw_os_error(errno);
-                    return Err(format!("reading the rules of nf_tables: {}", plain(&error)));
+                (Err(errno), None) => {
+                    return Err(format!(
+                        "reading the rules of nf_tables: {}",
+                        plain_errno(errno)
+                    ));
                 }
             };
             complete(family, &mut chains, &whole, &of_nft, &listed.sets);

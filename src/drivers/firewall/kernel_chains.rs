@@ -6,9 +6,9 @@ use nix::libc;
 use crate::engine::Errno;
 use crate::model::Family;
 use crate::netlink::netfilter::{
-    NF_TABLES, be_u32, be_u64, number, request, split, table_family, text,
+    NF_TABLES, ask_attribute, be_u32, be_u64, number, request, split, table_family, text,
 };
-use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, errno};
+use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, errno, push};
 use crate::resource::TableFamily;
 
 /// `NFT_MSG_GETTABLE` and `NFT_MSG_GETCHAIN` of linux/netfilter/nf_tables.h.
@@ -95,18 +95,11 @@ pub fn chain(message: &[u8]) -> Option<KernelChain> {
 /// The kernel's.
 pub fn handle_of(family: Family, table: &str) -> Result<Option<u64>, Errno> {
     let request = request(GET_TABLE, 0, number(family), |body| {
-        crate::netlink::push(body, TABLE_NAME, format!("{table}\0").as_bytes());
+        push(body, TABLE_NAME, format!("{table}\0").as_bytes());
     });
-    let mut handle = None;
-    let mut requests = Requests::open(NETLINK_NETFILTER).map_err(errno)?;
-    let asked = requests.ask(&request, |message| {
-        let all = split(message.payload).into_iter().flat_map(|(_, all)| all);
-        let mut found = all.filter(|(kind, _)| *kind == TABLE_HANDLE);
-        handle = handle.or(found.find_map(|(_, value)| be_u64(value)));
-    });
-    match asked {
+    match ask_attribute(&request, TABLE_HANDLE) {
         Err(Errno(libc::ENOENT)) => Ok(None),
-        asked => asked.map(|()| handle),
+        handle => Ok(handle?.and_then(|it| be_u64(&it))),
     }
 }
 

@@ -14,7 +14,9 @@ use nix::libc;
 
 use crate::engine::Errno;
 use crate::model::Family;
-use crate::netlink::netfilter::{NF_TABLES, be_u32, be_u64, number, request, split, text};
+use crate::netlink::netfilter::{
+    NF_TABLES, ask_attribute, be_u32, be_u64, number, request, split, text,
+};
 use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, push};
 use crate::resource::{FirewallTable, words_of_line};
 
@@ -90,14 +92,8 @@ pub fn read(
 /// # Errors
 /// The kernel's: those before 3.18 do not number them.
 pub fn generation() -> Result<u32, Errno> {
-    let mut requests = Requests::open(NETLINK_NETFILTER).map_err(crate::netlink::errno)?;
-    let mut number = None;
-    requests.ask(&request(GET_GENERATION, 0, 0, |_| ()), |message| {
-        let attributes = split(message.payload).into_iter().flat_map(|(_, all)| all);
-        let mut found = attributes.filter(|(kind, _)| *kind == GENERATION);
-        number = number.or(found.find_map(|(_, value)| be_u32(value)));
-    })?;
-    number.ok_or(Errno(libc::EPROTO))
+    let number = ask_attribute(&request(GET_GENERATION, 0, 0, |_| ()), GENERATION)?;
+    number.and_then(|it| be_u32(&it)).ok_or(Errno(libc::EPROTO))
 }
 
 /// The chain of a rule that a message has, and the rule; nothing where its table is not one of

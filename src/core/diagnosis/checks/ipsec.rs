@@ -61,26 +61,20 @@ fn concerns(policy: &Policy, packet: &Packet) -> bool {
 
 /// Whether a policy lets the packet pass for certain; else there is a row about it.
 fn is_passed(case: &mut Case<'_>, policy: &Policy) -> bool {
-    let Policy {
-        direction,
-        from,
-        to,
-        ..
-    } = policy;
-    let name = format!("src {from} dst {to} dir {}", direction.as_str());
     let has_states = policy.states.iter().all(|it| *it);
     if !policy.is_block && policy.states.is_empty() {
         return true;
     }
     if policy.asks_more {
-        case.unknown(PLACE, format!("xfrm policy {name} may be for it"));
+        case.unknown(PLACE, format!("xfrm policy {policy} may be for it"));
         return false;
     }
     let is_from_here = case.leg.source.is_some();
-    let (what, why) = match direction {
+    let (what, why) = match policy.direction {
         _ if policy.is_block => ("blocks it", "its action is block"),
         Direction::Out if has_states => {
-            let words = format!("it is encrypted (xfrm policy {name}): its way on is not followed");
+            let words =
+                format!("it is encrypted (xfrm policy {policy}): its way on is not followed");
             case.unknown(PLACE, words);
             return false;
         }

@@ -26,7 +26,7 @@ const NO_SUCH_MEMBER: &str = "Set to be added/deleted/tested as element does not
 /// The name of a set that is being made.
 const NEW: &str = "netguard-new";
 
-/// What `ipset` prints where a set exists that another is to be renamed to.
+/// What `ipset` prints where a set already has the name that another must get.
 const IS_THERE: &str = "a set with the new name already exists";
 
 /// What `ipset` prints of a set that it must not remove.
