@@ -388,6 +388,25 @@ fn routes_that_vanish_without_a_word_are_missed() {
     });
 }
 
+/// However much is still to be read when a dump does not list it any more.
+#[test]
+fn who_removed_a_route_is_known_though_a_dump_is_faster() {
+    uplinks();
+    ip("route add 192.168.5.0/24 via 10.39.0.1");
+    let mut driven = Driven::start(&[ROUTES]);
+    let other = "172.16.0.1 dev eth0";
+    let lines = format!("route add {other}\nroute del {other}\n").repeat(2_000);
+    driven.driver.recheck(ROUTES);
+    batch(&(lines + "route del 192.168.5.0/24"));
+    let lost = route("192.168.5.0/24");
+    let is_of_lost = |news: &News| matches!(news, News::Changed(it, _) if *it == lost);
+    let news = driven.until(|_, news| is_of_lost(news));
+    let Some(News::Changed(_, change)) = news.last() else {
+        panic!("{news:#?}")
+    };
+    assert!(matches!(change.cause, Cause::Port(1..)), "{change:?}");
+}
+
 #[test]
 fn a_flood_is_recovered_from_and_keeps_nothing_waiting() {
     const COUNT: usize = 60_000;

@@ -28,6 +28,9 @@ pub(super) struct Dump {
 pub(super) enum Stage {
     /// The thread reads the next part.
     Reading,
+    /// It has read this. What is not in it was reported before, with who removed it: all
+    /// notifications that wait are read first.
+    Waiting(Vec<u8>, Option<Result<bool, Errno>>),
     /// A part is decoded, from this byte on.
     Decoding(Vec<u8>, usize, Option<Result<bool, Errno>>),
     /// What it did not list is forgotten.
@@ -56,6 +59,15 @@ impl Rtnetlink {
         }
     }
 
+    /// All notifications are read that came before a part of the dump.
+    pub(super) fn begin_to_decode(&mut self) {
+        if let Some(Dump { stage, .. }) = &mut self.dump
+            && let Stage::Waiting(bytes, end) = stage
+        {
+            *stage = Stage::Decoding(std::mem::take(bytes), 0, end.take());
+        }
+    }
+
     /// Takes in a slice of what there is of the dump.
     pub(super) fn decode(&mut self) {
         let Some(Dump {
@@ -68,7 +80,7 @@ impl Rtnetlink {
         };
         let listing = *listing;
         match stage {
-            Stage::Reading => return,
+            Stage::Reading | Stage::Waiting(..) => return,
             Stage::Decoding(bytes, from, end) => {
                 let rest = bytes.get(*from..).unwrap_or(&[]);
                 let mut count = 0;

@@ -326,8 +326,9 @@ impl Rtnetlink {
                 return Ok(news);
             }
             self.begin_dump();
-            let is_reading = |dump: &Dump| matches!(dump.stage, Stage::Reading);
-            let decodes = self.dump.as_ref().is_some_and(|dump| !is_reading(dump));
+            let has_more =
+                |dump: &Dump| matches!(dump.stage, Stage::Decoding(..) | Stage::Settling);
+            let decodes = self.dump.as_ref().is_some_and(has_more);
             let rests = self.is_resting();
             tokio::select! {
                 biased;
@@ -399,6 +400,7 @@ impl Rtnetlink {
             }
             self.news.push_back(News::Written { resource, result });
         }
+        self.begin_to_decode();
         let mirror = &self.mirror;
         self.added.retain(|rule| {
             let listing = Listing::of(rule);
@@ -444,13 +446,14 @@ impl Rtnetlink {
                 }
             }
             Answer::Part(bytes, end) => {
-                // What it does not list was reported before, with who removed it, and may
-                // not have been read yet. A socket that is of no use is reported by `news`.
-                if let Ok(Some(received)) = self.listener.try_next() {
-                    let _ = self.take_in(received);
-                }
                 if let Some(dump) = &mut self.dump {
-                    dump.stage = Stage::Decoding(bytes, 0, end);
+                    dump.stage = Stage::Waiting(bytes, end);
+                }
+                // A socket that is of no use is reported by `news`.
+                match self.listener.try_next() {
+                    Ok(Some(received)) => drop(self.take_in(received)),
+                    Ok(None) => self.drained(),
+                    Err(_) => {}
                 }
             }
         }
