@@ -645,6 +645,52 @@ fn during_a_network_restart_it_matters_who_removes_it() {
     }
 }
 
+/// The owner removes what was just made again: that is reported before the answer to the write,
+/// and the answer is when it is read.
+#[test]
+fn what_its_owner_removes_right_after_the_restore_stays_removed() {
+    let mut node = node_with_a_pod();
+    node.event(job(UnitChange::JobNew { job: 7 }));
+    node.delayed = Some(resource(ROUTE));
+    node.writer = Some("network.service");
+    node.changed(ROUTE, None);
+    assert!(node.kernel.contains_key(&resource(ROUTE)));
+    node.writer = Some("kubelet.service");
+    node.changed(ROUTE, None);
+    for answer in std::mem::take(&mut node.waiting) {
+        node.event(answer);
+    }
+    node.event(link_changed());
+    assert_eq!(node.writes.len(), 1);
+    assert_eq!(node.engine.watched().count(), 0);
+    let [
+        Record::Started(..),
+        Record::DriftRestored(_),
+        Record::RemovalAccepted(_),
+    ] = node.records[..]
+    else {
+        panic!("{:?}", node.records);
+    };
+}
+
+/// And what the network restart removes once more is made once more.
+#[test]
+fn what_is_removed_again_right_after_the_restore_is_made_again() {
+    let mut node = node_with_a_pod();
+    node.event(job(UnitChange::JobNew { job: 7 }));
+    node.delayed = Some(resource(ROUTE));
+    node.writer = Some("network.service");
+    for _ in 0..2 {
+        node.changed(ROUTE, None);
+    }
+    node.delayed = None;
+    for answer in std::mem::take(&mut node.waiting) {
+        node.event(answer);
+    }
+    assert_eq!(node.writes.len(), 2);
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+}
+
 /// Link events alone show that the network restarts, not whose work it is: a process that
 /// nothing is known of may be anyone.
 #[test]

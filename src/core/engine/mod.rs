@@ -310,7 +310,9 @@ impl Engine {
                 writer,
             } => {
                 if let Some(id) = self.values.id(&key) {
-                    self.look(id, Cause::hint(source, writer, at));
+                    let cause = Cause::hint(source, writer, at);
+                    self.changed(id, &cause);
+                    self.look(id, cause);
                 }
             }
             Event::Touched { id, source, writer } => {
@@ -320,14 +322,7 @@ impl Engine {
                 self.look(id, Cause::new(source, writer, at));
             }
             Event::Detected { id, source, writer } => {
-                let tracked = self.values.get_mut(id);
-                if let Some(cause) = tracked.and_then(|it| it.cause.as_mut()) {
-                    let writer = cause.writer.take().or(writer);
-                    *cause = Cause {
-                        writer_detected: writer.is_some(),
-                        ..Cause::hint(source, writer, cause.at)
-                    };
-                }
+                self.changed(id, &Cause::hint(source, writer, at));
             }
             Event::LinkAdded { name } => self.link_added(&name, at),
             Event::LinkRenamed { old, new } => {
@@ -625,6 +620,15 @@ impl Engine {
             self.out.push(Action::Watch { id, key, exact });
         }
         self.out.push(Action::Read { id });
+    }
+
+    /// A source has reported a change.
+    fn changed(&mut self, id: ValueId, cause: &Cause) {
+        if cause.source == Source::Rtnetlink
+            && let Some(tracked) = self.values.get_mut(id)
+        {
+            tracked.changed(cause.clone());
+        }
     }
 
     /// A source has reported a change itself; it knows of no writer.

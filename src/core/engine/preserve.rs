@@ -337,6 +337,8 @@ impl Engine {
 
     /// Asks who changed a preserved resource, or removed it.
     fn ask(&mut self, id: ValueId, writer: Writer, about: About, is_removed: bool, now: Monotonic) {
+        // An answer about an earlier change decides nothing any more.
+        self.deciding.retain(|_, (of, ..)| *of != id);
         self.questions += 1;
         let question = OWN | self.questions;
         self.deciding.insert(question, (id, about, is_removed));

@@ -300,13 +300,17 @@ pub struct Attempt {
     number: u8,
     /// Something was reported since it was written.
     is_outdated: bool,
+    /// The last change that was reported since.
+    changed: Option<Cause>,
+    /// Whether the write succeeded.
+    is_done: bool,
     /// The write was answered as if the key were gone, which some keys also
     /// say of a value (`default_qdisc` of a module that is not there).
     denied: bool,
 }
 
 /// Why a value is checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// The source.
     pub source: Source,
@@ -480,6 +484,8 @@ impl Tracked {
             wrote,
             number: before + 1,
             is_outdated: false,
+            changed: None,
+            is_done: false,
             denied: false,
         }));
     }
@@ -573,6 +579,39 @@ impl Tracked {
         if let Phase::Restoring(attempt) = &mut self.state {
             attempt.is_outdated = true;
         }
+    }
+
+    /// A change is reported, by a source that reports each with who made it, and in order.
+    pub fn changed(&mut self, mut cause: Cause) {
+        let known = self.cause.as_mut();
+        if let Phase::Restoring(attempt) = &mut self.state {
+            known.into_iter().for_each(|it| it.writer_detected = true);
+            attempt.changed = Some(cause);
+            return;
+        }
+        // What was lost is what its owner has made of it since.
+        self.is_lost &= cause.writer.is_none();
+        cause.at = known.map_or(cause.at, |it| it.at);
+        self.cause = Some(cause);
+    }
+
+    /// The kernel has done what was written.
+    pub fn done(&mut self) {
+        if let Phase::Restoring(attempt) = &mut self.state {
+            attempt.is_done = true;
+        }
+    }
+
+    /// What was written, and the change by another process since, where the write succeeded
+    /// and this was found after it.
+    pub fn changed_since(&mut self, found: &State) -> Option<(State, Cause)> {
+        let Phase::Restoring(attempt) = &mut self.state else {
+            return None;
+        };
+        let is_other = attempt.is_done && attempt.wrote != *found;
+        let changed = attempt.changed.take().filter(|_| is_other);
+        let by_process = changed.filter(|it| it.writer.is_some())?;
+        Some((attempt.wrote.clone(), by_process))
     }
 
     /// Whether that was so since it was written.

@@ -77,6 +77,15 @@ impl Engine {
     }
 
     fn seen(&mut self, id: ValueId, value: State, now: Monotonic) {
+        let changed = self
+            .values
+            .get_mut(id)
+            .and_then(|it| it.changed_since(&value));
+        if let Some((wrote, by)) = changed {
+            // It was restored, and changed again before it was read.
+            self.holds(id, wrote, now);
+            self.values.change(id, |it| it.cause = Some(by));
+        }
         let Some(tracked) = self.values.get(id) else {
             return;
         };
@@ -254,7 +263,9 @@ impl Engine {
                 self.restored += 1;
                 self.last_restored = Some((key, now));
             }
-        } else if matches!(tracked.state(), Phase::Drifted { .. } | Phase::Failed) {
+        } else if let Phase::Drifted { .. } | Phase::Failed | Phase::Waiting(Wait::Writer) =
+            tracked.state()
+        {
             self.ended(id, &value, now);
         } else if let Some(writer) = writer.filter(|it| it.source != Source::Connector) {
             // One that is only suspected is no second writer.
@@ -297,6 +308,7 @@ impl Engine {
             open_drift.written = Some(now);
         }
         let Err(fault) = result else {
+            self.values.change(id, Tracked::done);
             return self.out.push(Action::Read { id });
         };
         match fault.errno {
