@@ -124,9 +124,11 @@ impl Journal {
         let lines = follower.stdout.take().expect("a pipe");
         let writer = Arc::clone(&seen);
         thread::spawn(move || {
-            for line in BufReader::new(lines).lines() {
-                let Ok(line) = line else { break };
+            let (mut lines, mut line) = (BufReader::new(lines), String::new());
+            // The last may be cut off as the follower is stopped.
+            while lines.read_line(&mut line).is_ok() && line.ends_with('\n') {
                 let record = Record::parse(&line);
+                line.clear();
                 // systemd's own messages about the unit have none.
                 if !record.event().is_empty() {
                     let records = &writer.records;
