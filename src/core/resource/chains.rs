@@ -320,12 +320,12 @@ impl Chains {
                 return true;
             }
             let known = others.iter().filter(|(chain, _)| built_in(chain));
-            let is_flushed = |chain: &&str| {
+            let has_lost_all = |chain: &&str| {
                 let mut own = known.clone().filter(|(it, _)| it == chain);
                 let is_other = own.clone().any(|(_, rule)| !of.is_jump(rule));
                 is_other && !own.any(is_left)
             };
-            if from.iter().any(is_flushed) {
+            if from.iter().any(has_lost_all) {
                 return true;
             }
             known.clone().count() > 1 && !known.clone().any(is_left)

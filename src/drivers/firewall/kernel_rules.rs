@@ -31,7 +31,7 @@ const TABLE: u16 = 1;
 const CHAIN: u16 = 2;
 const HANDLE: u16 = 3;
 const EXPRESSIONS: u16 = 4;
-const REMARKS: u16 = 7;
+const USERDATA: u16 = 7;
 /// `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA`.
 const NAME: u16 = 1;
 const DATA: u16 = 2;
@@ -107,7 +107,7 @@ pub fn rule(payload: &[u8]) -> Option<((FirewallTable, String), KernelRule)> {
         handle: 0,
         family,
         expressions: Vec::new(),
-        remarks: Vec::new(),
+        userdata: Vec::new(),
     };
     for (kind, value) in all {
         match kind {
@@ -115,7 +115,7 @@ pub fn rule(payload: &[u8]) -> Option<((FirewallTable, String), KernelRule)> {
             CHAIN => chain = Some(text(value)?.to_owned()),
             HANDLE => rule.handle = be_u64(value)?,
             EXPRESSIONS => rule.expressions = value.to_vec(),
-            REMARKS => rule.remarks = value.to_vec(),
+            USERDATA => rule.userdata = value.to_vec(),
             _ => {}
         }
     }
@@ -130,13 +130,13 @@ pub struct KernelRule {
     family: Family,
     expressions: Vec<u8>,
     /// What its program keeps with it: a comment.
-    remarks: Vec<u8>,
+    userdata: Vec<u8>,
 }
 
 impl Hash for KernelRule {
     /// With all of it but what it has counted.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.handle, &self.remarks).hash(state);
+        (self.handle, &self.userdata).hash(state);
         for (_, expression) in attributes(&self.expressions) {
             let name = attributes(expression).find(|it| it.0 == NAME);
             if name.is_none_or(|(_, name)| text(name) != Some("counter")) {
