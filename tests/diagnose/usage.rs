@@ -134,6 +134,17 @@ fn what_is_not_understood_is_unknown() {
              tc filter add dev eth0 egress protocol ip u32 match u32 0 0 flowid 1:1",
             "programs or filters of tc egress are not evaluated",
         ),
+        (
+            "nft add table arp own; nft 'add chain arp own out { type filter hook output priority 0; }'
+             nft add rule arp own out oifname eth0 arp daddr ether 02:00:00:00:00:77 drop
+             ip neighbour flush dev eth0",
+            "nft table arp own, chain out may drop ARP",
+        ),
+        (
+            "nft add table arp own; nft 'add chain arp own in { type filter hook input priority 0; }'
+             nft add rule arp own in iifname eth0 arp saddr ether 02:00:00:00:00:77 drop",
+            "nft table arp own, chain in may drop ARP",
+        ),
     ] {
         let lab = Lab::new(Style::Routed);
         lab.node.run(lines);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::Case;
 use crate::diagnosis::firewall::{Arp, Fate, NativeChain, Traffic};
-use crate::diagnosis::observed::Link;
+use crate::diagnosis::observed::{Known, Link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::Cause;
 
@@ -20,6 +20,8 @@ pub(super) struct Question<'a> {
     /// The interface that has the node's settings, and the one behind it where it is a bridge.
     pub dev: &'a Link,
     pub port: Option<&'a Link>,
+    /// What the asker knows of the other.
+    pub known: Known,
 }
 
 /// The rules that the request meets on the node, and the reply.
@@ -32,8 +34,25 @@ pub(super) enum Rules {
     Unknown(String),
 }
 
-/// What rules do with a question, and the reply to it.
+/// What rules do with a question, and the reply to it. Those that are not known count while the
+/// asker does not know the answer.
 pub(super) fn rules_of_arp(case: &Case<'_>, question: &Question<'_>) -> Rules {
+    let is_asked = !matches!(question.known, Known::At(_, true));
+    if !is_asked || !question.dev.has_arp || !question.asked.is_ipv4() {
+        return Rules::Pass;
+    }
+    match (both_ways(case, question), question.known) {
+        (Rules::Unknown(_), Known::At(..)) => Rules::Pass,
+        (rules, _) => rules,
+    }
+}
+
+/// What is said of rules that are not known.
+pub(super) fn may_drop(rules: &str) -> String {
+    format!("{rules} may drop ARP")
+}
+
+fn both_ways(case: &Case<'_>, question: &Question<'_>) -> Rules {
     let Question {
         asker,
         asked,

@@ -1,7 +1,8 @@
 //! The interfaces that packets leave through, and who takes them there.
 
 use super::Case;
-use super::links::{link, next_hop_on, unasked};
+use super::arp::{Rules, may_drop};
+use super::links::{asked_for, link, next_hop_on};
 use super::tunnel::tunnel;
 use crate::diagnosis::observed::{Known, Link, Network, Pod};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
@@ -71,15 +72,19 @@ pub(super) fn delivery(case: &mut Case<'_>, pod: &Pod) {
         return case.failed(dev.name.as_str(), what, cause.fix(fix));
     }
     link(case, end);
-    let known = node.neighbour(dev, pod.address);
-    let cause = unasked(case, dev, Some(end), pod.address, known);
-    if let Some(cause) = cause.filter(|_| !case.leg.is_bridged) {
-        case.failed(dev.name.as_str(), cause.what.clone(), cause);
-    } else if known == Known::Unanswered && !case.leg.is_bridged {
-        case.symptom(
-            dev.name.as_str(),
-            format!("{} does not answer", pod.address),
-        );
+    if case.leg.is_bridged {
+        return;
+    }
+    let (name, known) = (dev.name.as_str(), node.neighbour(dev, pod.address));
+    let rules = asked_for(case, dev, Some(end), pod.address, known);
+    if let Rules::Drop(cause) = rules {
+        return case.failed(name, cause.what.clone(), cause);
+    }
+    if known == Known::Unanswered {
+        case.symptom(name, format!("{} does not answer", pod.address));
+    }
+    if let Rules::Unknown(rules) = rules {
+        case.unknown(name, may_drop(&rules));
     }
 }
 

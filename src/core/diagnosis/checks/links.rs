@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Case;
-use super::arp::{ANY, Question, Rules, rules_of_arp};
+use super::arp::{ANY, Question, Rules, may_drop, rules_of_arp};
 use crate::diagnosis::observed::{Known, Link, Network, Pod, PortState};
 use crate::diagnosis::path::{layer_3, next_hop, node_end, own_link};
 use crate::diagnosis::remedies;
@@ -83,9 +83,17 @@ fn deaf(case: &mut Case<'_>, ingress: &Link) {
             is_to_node: true,
             dev: ingress,
             port: None,
+            known: Known::Nothing,
         };
-        if let Rules::Drop(cause) = rules_of_arp(case, &question) {
-            return case.failed(ingress.name.as_str(), cause.what.clone(), cause);
+        match rules_of_arp(case, &question) {
+            Rules::Drop(cause) => {
+                return case.failed(ingress.name.as_str(), cause.what.clone(), cause);
+            }
+            // Replies that come back show that the node was found.
+            Rules::Unknown(rules) if !case.is_answered => {
+                case.unknown(ingress.name.as_str(), may_drop(&rules));
+            }
+            _ => {}
         }
     }
     let value = case.effective(ingress, "arp_ignore");
@@ -187,15 +195,15 @@ pub(super) fn link(case: &mut Case<'_>, link: &Link) {
     case.ok(name, words);
 }
 
-/// What drops the node's own requests for an address behind an interface, or the replies.
-pub(super) fn unasked(
+/// What rules do with the node's own requests for an address behind an interface, and with the
+/// replies.
+pub(super) fn asked_for(
     case: &Case<'_>,
     dev: &Link,
     port: Option<&Link>,
     asked: IpAddr,
     known: Known,
-) -> Option<Cause> {
-    let is_asked = dev.has_arp && asked.is_ipv4() && !matches!(known, Known::At(_, true));
+) -> Rules {
     let mut own = case.node().addresses(dev).map(|it| it.address);
     let asker = own.find(IpAddr::is_ipv4).filter(|_| own.next().is_none());
     let question = Question {
@@ -204,17 +212,16 @@ pub(super) fn unasked(
         is_to_node: false,
         dev,
         port,
+        known,
     };
-    match rules_of_arp(case, &question) {
-        Rules::Drop(cause) if is_asked => Some(cause),
-        _ => None,
-    }
+    rules_of_arp(case, &question)
 }
 
 /// Whether the next hop on a link answers, added to the row about that.
 pub(super) fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
     let (name, known) = (&dev.name, case.node().neighbour(dev, hop));
-    if let Some(cause) = unasked(case, dev, None, hop, known) {
+    let rules = asked_for(case, dev, None, hop, known);
+    if let Rules::Drop(cause) = rules {
         return case.failed(name.as_str(), cause.what.clone(), cause);
     }
     let Some(row) = case.rows.last_mut() else {
@@ -235,5 +242,8 @@ pub(super) fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
                 cause.fix("check the next hop, and the address and network of this interface"),
             );
         }
+    }
+    if let Rules::Unknown(rules) = rules {
+        case.unknown(name.as_str(), may_drop(&rules));
     }
 }

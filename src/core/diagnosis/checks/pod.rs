@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::arp::{Question, Rules, rules_of_arp};
+use super::arp::{Question, Rules, may_drop, rules_of_arp};
 use super::links::{IGNORES_ALL, lost_bridge};
 use super::{Case, named};
 use crate::diagnosis::observed::{Answer, Known, Link, Pod};
@@ -154,7 +154,7 @@ pub(super) fn pod(case: &mut Case<'_>) {
         Rules::Drop(cause) => {
             return case.failed(place, format!("{hop} does not answer"), cause);
         }
-        Rules::Unknown(rules) => case.unknown(place, format!("{rules} may drop ARP")),
+        Rules::Unknown(rules) => case.unknown(place, may_drop(&rules)),
         Rules::Pass => {}
     }
     match known {
@@ -225,25 +225,20 @@ pub(super) fn is_of_bridge(case: &Case<'_>, pod: &Pod, mac: Mac) -> bool {
     ports.any(|it| it.lladdr == Some(mac))
 }
 
-/// What rules do with the pod's requests for its next hop. Those that are not known count while
-/// the pod does not know that.
+/// What rules do with the pod's requests for its next hop.
 fn of_rules(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> Rules {
-    let is_asked = !matches!(known, Known::At(_, true));
-    let end = node_end(case.node(), pod).filter(|_| is_asked && hop.is_ipv4());
-    let Some(end) = end.filter(|_| !case.leg.is_bridged) else {
-        return Rules::Pass;
-    };
-    let question = Question {
-        asker: pod.address,
-        asked: hop,
-        is_to_node: true,
-        dev: layer_3(case.node(), end),
-        port: Some(end),
-    };
-    match (rules_of_arp(case, &question), known) {
-        (Rules::Unknown(_), Known::At(..)) => Rules::Pass,
-        (rules, _) => rules,
-    }
+    let end = node_end(case.node(), pod).filter(|_| !case.leg.is_bridged);
+    end.map_or(Rules::Pass, |end| {
+        let question = Question {
+            asker: pod.address,
+            asked: hop,
+            is_to_node: true,
+            dev: layer_3(case.node(), end),
+            port: Some(end),
+            known,
+        };
+        rules_of_arp(case, &question)
+    })
 }
 
 /// Why the node does not answer for a pod's next hop.
