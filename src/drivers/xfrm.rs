@@ -18,13 +18,17 @@ const NEW_STATE: u16 = 16;
 const GET_STATE: u16 = 18;
 const NEW_POLICY: u16 = 19;
 const GET_POLICY: u16 = 21;
-/// The length of `struct xfrm_userpolicy_info`, and of `struct xfrm_user_tmpl`.
+/// The length of `struct xfrm_userpolicy_info`, of `struct xfrm_usersa_info`, and of
+/// `struct xfrm_user_tmpl`.
 const POLICY: usize = 168;
+const STATE: usize = 224;
 const TEMPLATE: usize = 64;
 /// `XFRMA_TMPL`, `XFRMA_MARK` and `XFRMA_IF_ID`.
 const TEMPLATES: u16 = 5;
 const MARK: u16 = 21;
 const IF_ID: u16 = 31;
+/// `XFRMA_ALG_AUTH`, `_CRYPT`, `_COMP`, `_AEAD` and `_AUTH_TRUNC`.
+const ALGORITHMS: [u16; 5] = [1, 2, 3, 18, 20];
 /// `XFRM_POLICY_BLOCK`
 const BLOCK: u8 = 1;
 
@@ -77,11 +81,10 @@ fn policies() -> Result<Vec<Policy>, Errno> {
     Ok(found.into_iter().map(joined).collect())
 }
 
-/// Whether a state is one that a template asks for. One without a number is not set up yet.
+/// Whether a state is one that a template asks for.
 fn serves(state: &State, template: &State) -> bool {
     let is = |own: IpAddr, asked: IpAddr| asked.is_unspecified() || own == asked;
-    state.spi != 0
-        && (template.spi == 0 || template.spi == state.spi)
+    (template.spi == 0 || template.spi == state.spi)
         && state.protocol == template.protocol
         && state.mode == template.mode
         && (template.request == 0 || template.request == state.request)
@@ -145,17 +148,22 @@ fn template(value: &[u8]) -> Option<State> {
     (!is_optional).then_some(template)
 }
 
-/// A state that is there.
+/// A state that is there. While keys are negotiated there is one without an algorithm: packets
+/// are dropped then.
 pub fn state(payload: &[u8]) -> Option<State> {
-    let family = half(payload, 212)?;
-    Some(State {
-        from: address(payload, 80, family)?,
-        to: address(payload, 56, family)?,
-        spi: word(payload, 72)?,
-        protocol: *payload.get(76)?,
-        request: word(payload, 208)?,
-        mode: *payload.get(214)?,
-    })
+    let info = payload.get(..STATE)?;
+    let family = half(info, 212)?;
+    let state = State {
+        from: address(info, 80, family)?,
+        to: address(info, 56, family)?,
+        spi: word(info, 72)?,
+        protocol: info[76],
+        request: word(info, 208)?,
+        mode: info[214],
+    };
+    let mut more = attributes(&payload[STATE..]);
+    let is_set_up = more.any(|(kind, _)| ALGORITHMS.contains(&kind));
+    is_set_up.then_some(state)
 }
 
 fn address(bytes: &[u8], at: usize, family: u16) -> Option<IpAddr> {
@@ -194,8 +202,13 @@ mod tests {
         for length in 0..POLICY {
             assert_eq!(policy(&whole[..length]), None, "{length}");
         }
-        for length in 0..=215 {
-            let _ = state(&vec![2; length]);
+        let mut whole = vec![0; STATE];
+        whole[212] = 2;
+        assert_eq!(state(&whole), None);
+        crate::netlink::push(&mut whole, ALGORITHMS[1], &[0; 8]);
+        for length in 0..whole.len() {
+            assert_eq!(state(&whole[..length]), None, "{length}");
         }
+        assert!(state(&whole).is_some());
     }
 }

@@ -284,6 +284,18 @@ static BREAKAGES: &[Breakage] = &[
                  tmpl src 192.0.2.10 dst 192.0.2.1 proto esp mode tunnel reqid 7",
         )],
     ),
+    // While keys are negotiated there is a state, without an algorithm.
+    broken(
+        "xfrm-policy",
+        "xfrm policy src POD/32 dst 8.8.0.0/16 dir out has no state",
+        &[(
+            Node,
+            "ip xfrm policy add src POD dst 8.8.0.0/16 dir out \
+                 tmpl src 192.0.2.10 dst 192.0.2.1 proto esp mode tunnel
+             ip xfrm state allocspi src 192.0.2.10 dst 192.0.2.1 proto esp mode tunnel \
+                 min 256 max 4096",
+        )],
+    ),
     broken(
         "xfrm-policy",
         "xfrm policy src NETWORK dst 0.0.0.0/0 dir fwd requires IPsec",
