@@ -195,7 +195,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
             (Standing::Ok, _) => return None,
             (Standing::Pending, _) => pending(&watched)?,
             (Standing::Drifted, Some(seen)) => {
-                match (scan.mode(&watched), invariant.target(seen)) {
+                match (scan.mode(&watched), watched.key.target(required, seen)) {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
                     (Mode::Restore, Some(value)) => {
                         match impossible(&watched, &value, seen, &unreachable) {

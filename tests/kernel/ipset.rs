@@ -96,8 +96,6 @@ fn a_set_is_made_with_all_its_members_or_not_at_all() {
     let list =
         "[[ipset]]\nname = \"a-list\"\ntype = \"list:set\"\nmembers = [\"pods\", \"others\"]\n";
     ipset("create pods hash:ip");
-    // Left by a helper that was killed.
-    ipset("create netguard-new hash:ip");
     let rule = "[[iptables]]\ntable = \"nat\"\nfamily = \"ipv4\"\n\
                 rule = \"-A POSTROUTING -m set --match-set a-list src -j MASQUERADE\"\n";
     let mut guard = Guard::start(&format!("[guard]\nsweep = \"1s\"\n{list}{rule}"));
@@ -106,7 +104,6 @@ fn a_set_is_made_with_all_its_members_or_not_at_all() {
     ipset("create others hash:ip");
     guard.wait_until_restored("set/a-list");
     assert_eq!(listed("a-list"), ["list:set", "others", "pods"]);
-    assert_eq!(listed("netguard-new"), [""; 0]);
     guard.wait_for_restore(
         "iptables/ipv4/nat/POSTROUTING/-m~set~--match-set~a-list~src~-j~MASQUERADE",
     );
@@ -231,6 +228,24 @@ fn a_set_of_another_type_is_replaced_unless_it_is_in_use() {
         listed("pods"),
         ["10.1.2.3", "10.39.0.0/16", "192.168.0.0/16", "hash:net"]
     );
+}
+
+#[test]
+fn what_does_not_fit_another_type_is_not_said_to_be_there() {
+    alone(false);
+    ipset("create pods hash:ip");
+    ipset("add pods 10.1.2.3");
+    let entry = "[[ipset]]\nname = \"pods\"\ntype = \"hash:ip,port\"\n\
+                 members = [\"10.0.0.2,tcp:80\"]\n";
+    let is = "type hash:ip,port family inet members 10.0.0.2,tcp:80";
+    for (verb, text) in [
+        (&["apply", "--dry-run"][..], format!("set/pods = {is} (is ")),
+        (&["apply"], format!("set/pods = {is} (was ")),
+    ] {
+        let (code, said) = ask(entry, verb);
+        assert!(said.contains(&text), "{code:?}: {said}");
+    }
+    assert_eq!(listed("pods"), ["10.0.0.2,tcp:80", "hash:ip,port"]);
 }
 
 #[test]

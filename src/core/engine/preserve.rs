@@ -500,9 +500,9 @@ impl Engine {
     /// is what it was.
     pub(super) fn target(&self, tracked: &Tracked, found: &State) -> Option<State> {
         let invariant = self.selection_of(tracked).invariant(tracked.invariant);
-        match invariant.desired {
+        match &invariant.desired {
             Desired::Preserve => tracked.good.clone(),
-            _ => invariant.target(found),
+            desired => tracked.key.target(desired, found),
         }
     }
 

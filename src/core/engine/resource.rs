@@ -434,7 +434,7 @@ impl Tracked {
             self.cause = None;
             return Next::Wait;
         }
-        let target = invariant.target(found);
+        let target = self.key.target(&invariant.desired, found);
         if invariant.mode == Mode::Observe {
             return Next::Observe(target);
         }

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{Errno, Family, Unknown};
-use crate::resource::{Name, Resource, SetName, State};
+use crate::resource::{Desired, Name, Resource, SetName, State};
 
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
 pub use nftables::NO_DEVICE;
@@ -192,6 +192,11 @@ pub trait Kind {
         None
     }
 
+    /// A target as it can be made where this is found: what is there beside may not fit.
+    fn fitting(&self, _found: &State, target: State) -> State {
+        target
+    }
+
     /// The families of which it may translate addresses: connections that were made while it
     /// was missing lack that.
     fn translates(&self) -> &[Family] {
@@ -205,6 +210,12 @@ pub trait Kind {
 }
 
 impl Resource {
+    /// What to write where it was found like this, as [`Desired::target`].
+    pub fn target(&self, desired: &Desired, found: &State) -> Option<State> {
+        let target = desired.target(found)?;
+        Some(self.rules().fitting(found, target))
+    }
+
     /// The links that it needs to be in this state. That which a parameter belongs to is
     /// there whenever the parameter is.
     pub fn links(&self, state: &State) -> impl Iterator<Item = Name> {

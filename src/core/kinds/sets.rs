@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::firewall::{COMMITS, meaning};
 use super::{Kind, Meaning, Need};
 use crate::model::{Errno, Value};
-use crate::resource::{Attribute, Resource, SetName, State};
+use crate::resource::{Attribute, Resource, SetName, SetType, State};
 
 /// ENXIO: what iptables answers where a set that a rule names does not exist, and ipset where
 /// that is a member.
@@ -44,6 +44,27 @@ impl Kind for SetName {
 
     fn pace(&self) -> Option<(u32, Duration)> {
         Some(COMMITS)
+    }
+
+    /// What was in a set of another type may be no member of this one.
+    fn fitting(&self, found: &State, target: State) -> State {
+        let kind = target.get(Attribute::Type);
+        let is_other = kind != found.get(Attribute::Type)
+            || target.get(Attribute::Family) != found.get(Attribute::Family);
+        let kind = kind
+            .filter(|_| is_other)
+            .and_then(|it| SetType::parse(it.as_str()));
+        let (State::Attributes(attributes), Some(kind)) = (&target, kind) else {
+            return target;
+        };
+        let fitting = attributes.iter().map(|(name, value)| match name {
+            Attribute::Members => {
+                let members = value.fields().filter(|it| kind.member(it).is_some());
+                (*name, Value::new(&members.collect::<Vec<_>>().join(" ")))
+            }
+            _ => (*name, value.clone()),
+        });
+        State::with(fitting.collect())
     }
 }
 

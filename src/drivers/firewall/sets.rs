@@ -580,12 +580,7 @@ fn changes(found: &State, target: &State) -> Vec<SetChange> {
     };
     let known: HashSet<&str> = known.fields().collect();
     let members = target.attribute(Attribute::Members);
-    // What was in a set of another type may not fit.
-    let kind = target.get(Attribute::Type).filter(|_| is_other);
-    let kind = kind.and_then(|it| SetType::parse(it.as_str()));
-    let fits = |it: &&str| kind.as_ref().is_none_or(|kind| kind.member(it).is_some());
-    let missing = members.fields().filter(|it| !known.contains(it));
-    for member in missing.filter(fits) {
+    for member in members.fields().filter(|it| !known.contains(it)) {
         let (member, nomatch) = match member.strip_suffix(",nomatch") {
             Some(member) => (member, Some(NOMATCH)),
             None => (member, None),
@@ -680,7 +675,7 @@ mod tests {
             ),
             (
                 "type hash:ip,port family inet members 10.1.0.0,tcp:80",
-                "type hash:net family inet members 10.1.0.0 10.1.0.0,tcp:80",
+                "type hash:net family inet members 10.1.0.0",
                 vec![
                     SetChange::Destroy,
                     create("hash:net", &["family", "inet"]),

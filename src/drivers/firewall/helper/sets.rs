@@ -23,11 +23,8 @@ const NO_SUCH_SET: &str = "set with the given name does not exist";
 /// What `ipset` prints where a set does not exist that is to be a member of another.
 const NO_SUCH_MEMBER: &str = "Set to be added/deleted/tested as element does not exist";
 
-/// The name of a set that is being made.
-const NEW: &str = "netguard-new";
-
-/// What `ipset` prints where a set already has the name that another must get.
-const IS_THERE: &str = "a set with the new name already exists";
+/// What `ipset` prints where a set is to be made that another program has made meanwhile.
+const IS_THERE: &str = "set with the same name already exists";
 
 /// What `ipset` prints of a set that it must not remove.
 const IN_USE: &str = "in use by a kernel component";
@@ -53,35 +50,45 @@ pub fn answer(ask: &SetAsk) -> SetAnswer {
     })
 }
 
-/// Makes these changes of a set. One that is made is filled under another name first: what
-/// uses it never finds it without all of its members.
+/// Makes these changes of a set. One that cannot be made with all of its members is not made.
 fn commit(ipset: &Path, set: &SetName, changes: &[SetChange]) -> Result<(), Fault> {
-    let restore = |input: &str| run(ipset, &["restore", "-exist"], input);
-    let is_made = changes.iter().any(|it| matches!(it, SetChange::Create(..)));
-    if !is_made {
-        return restore(&lines(set, changes)?)?.done(errno).map(drop);
-    }
-    let new = name(NEW)?;
-    let (removed, made): (Vec<_>, Vec<_>) = changes
-        .iter()
-        .cloned()
-        .partition(|it| *it == SetChange::Destroy);
-    let input = lines(&new, &made)? + &lines(set, &removed)? + &format!("rename {new} {set}\n");
-    // What a helper left that was killed.
-    let remove = || run(ipset, &["destroy", NEW], "").map(drop);
-    remove()?;
-    let ran = restore(&input)?;
-    match ran.code {
-        Some(0) => Ok(()),
-        _ => {
-            remove()?;
-            match ran.complaint.contains(IS_THERE) {
-                // Another program was faster: what it has made is read now.
-                true => Ok(()),
-                false => ran.done(errno).map(drop),
-            }
+    // One of another type is not removed in vain.
+    if is_made_list(changes) {
+        let there = list(ipset)?;
+        let lacks =
+            |it: &SetChange| matches!(it, SetChange::Add(member, _) if !there.contains(member));
+        if changes.iter().any(lacks) {
+            return Err(Fault::new(NO_SET.0, NO_SUCH_MEMBER));
         }
     }
+    let ran = run(ipset, &["restore"], &lines(set, changes)?)?;
+    let failed = failed_at(&ran.complaint).and_then(|it| changes.get(it));
+    match failed {
+        // What the other program has made is read now.
+        Some(SetChange::Create(..)) if ran.complaint.contains(IS_THERE) => return Ok(()),
+        Some(SetChange::Add(..)) if changes.iter().any(is_create) => {
+            run(ipset, &["destroy", set.as_str()], "")?;
+        }
+        _ => {}
+    }
+    ran.done(errno).map(drop)
+}
+
+fn is_create(change: &SetChange) -> bool {
+    matches!(change, SetChange::Create(..))
+}
+
+/// Whether a set of sets is made.
+fn is_made_list(changes: &[SetChange]) -> bool {
+    let is_list = |it: &SetChange| matches!(it, SetChange::Create(kind, _) if kind == LIST);
+    changes.iter().any(is_list)
+}
+
+/// The index of the change that ipset complains of.
+fn failed_at(complaint: &str) -> Option<usize> {
+    let (_, rest) = complaint.split_once("Error in line ")?;
+    let (line, _) = rest.split_once(": ")?;
+    line.parse::<usize>().ok()?.checked_sub(1)
 }
 
 /// What `ipset save` prints of a set after these changes, where there is no other set but
@@ -103,11 +110,10 @@ fn try_out(ipset: &Path, set: &SetName, changes: &[SetChange]) -> Result<Option<
             _ => {}
         }
     }
-    let is_list = matches!(changes, [SetChange::Create(kind, _), ..] if kind == LIST);
-    if is_list {
+    if is_made_list(changes) {
         run(ipset, &["restore", "-exist"], &members)?.done(errno)?;
     }
-    let done = run(ipset, &["restore", "-exist"], &input)?.done(|_| libc::EINVAL);
+    let done = run(ipset, &["restore"], &input)?.done(|_| libc::EINVAL);
     done.map_err(|fault| located(fault, changes))?;
     save(ipset, set)
 }
@@ -120,9 +126,9 @@ fn module_of(kind: &str) -> String {
 /// The complaint about one change, with its member in place of its line.
 fn located(fault: Fault, changes: &[SetChange]) -> Fault {
     let about = |text: &str| {
-        let (_, rest) = text.split_once("Error in line ")?;
-        let (line, why) = rest.split_once(": ")?;
-        match changes.get(line.parse::<usize>().ok()?.checked_sub(1)?)? {
+        let change = changes.get(failed_at(text)?)?;
+        let (_, why) = text.split_once("Error in line ")?.1.split_once(": ")?;
+        match change {
             SetChange::Add(member, _) => Some(format!("`{member}`: {why}")),
             _ => Some(why.to_owned()),
         }
@@ -186,7 +192,11 @@ fn lines(set: &SetName, changes: &[SetChange]) -> Result<String, Fault> {
             text.push(' ');
             text.push_str(option);
         }
-        text.push('\n');
+        // Two of the configured members may be one.
+        text.push_str(match change {
+            SetChange::Add(..) => " -exist\n",
+            SetChange::Destroy | SetChange::Create(..) => "\n",
+        });
     }
     Ok(text)
 }
@@ -222,7 +232,7 @@ mod tests {
             (create("hash:net\nflush", &[]), None),
             (
                 add("10.0.0.0/8", &["nomatch"]),
-                Some("add a 10.0.0.0/8 nomatch\n"),
+                Some("add a 10.0.0.0/8 nomatch -exist\n"),
             ),
             (add("10.0.0.0/8\nflush", &[]), None),
             (add("-exist", &[]), None),
