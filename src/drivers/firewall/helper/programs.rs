@@ -164,11 +164,17 @@ pub(super) fn run_when(
     })
 }
 
-/// Whether a line on standard error is none that a program fails for. iptables-restore 1.4.21
-/// does not know the lock of the tables, reports that, and goes on.
+/// What is printed on standard error, in part, by programs that go on: by iptables-restore 1.4.21,
+/// which does not know the lock of the tables, and by an ipset that is older than the kernel.
+const WARNINGS: [&str; 2] = [
+    "unrecognized option '--wait",
+    "Kernel support protocol versions",
+];
+
+/// Whether a line on standard error is none that a program fails for.
 fn is_warning(line: &&str) -> bool {
-    let is_about_lock = line.contains("unrecognized option '--wait");
-    line.trim().is_empty() || line.starts_with('#') || is_about_lock
+    let is_known = WARNINGS.iter().any(|it| line.contains(it));
+    line.trim().is_empty() || line.starts_with('#') || is_known
 }
 
 /// The first complaint on standard error. iptables-nft-restore puts what the kernel refused on
@@ -331,6 +337,11 @@ mod tests {
         let ran = run("echo 'program: ' >&2; echo why >&2; echo help >&2; exit 4");
         assert_eq!(ran.complaint, "program: why");
         let ran = run("echo \"program: unrecognized option '--wait=1'\" >&2; echo why >&2; exit 2");
+        assert_eq!(ran.complaint, "why");
+        let ran = run(
+            "echo 'ipset v6.29: Kernel support protocol versions 6-7 while userspace \
+             supports protocol versions 6-6' >&2; echo why >&2; exit 1",
+        );
         assert_eq!(ran.complaint, "why");
         // One that reads nothing, and prints more than is kept.
         let ran = run("seq 10000 >&2; kill $$");
