@@ -32,7 +32,7 @@ use crate::diagnosis::observed::{
     Answer, Link, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked,
 };
 use crate::diagnosis::trace::Trace;
-use crate::diagnosis::{Needed, ends_in_pods, node_end};
+use crate::diagnosis::{Needed, node_end, with_rules};
 use crate::drivers::conntrack;
 use crate::drivers::firewall;
 use crate::drivers::firewall::trace::{self, Flow, Tracer};
@@ -262,8 +262,8 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     // Last: all else is done until their pace lets them follow.
     let ends = ends.each_ref().map(Option::as_ref);
     send_long(question, ends, &mut pace, &mut seen, &mut log)?;
-    for (index, is_end) in ends_in_pods(&seen).into_iter().enumerate() {
-        if let (Some(space), Some(pod), true) = (ends[index], &mut seen.pods[index], is_end) {
+    for (index, is_read) in with_rules(&seen).into_iter().enumerate() {
+        if let (Some(space), Some(pod), true) = (ends[index], &mut seen.pods[index], is_read) {
             let read = space.within(|| Ok(firewall::inspect(family)));
             let read = read.map_err(|error| plain(&error));
             pod.firewall = Some(read.and_then(|it| it));

@@ -642,6 +642,75 @@ static BREAKAGES: &[Breakage] = &[
             (Outside, "ip neighbour flush dev eth0"),
         ],
     ),
+    // Rules of the pod.
+    broken(
+        "rule",
+        "in POD: arp filter OUTPUT rule 1 drops ARP requests for GATEWAY",
+        &[(
+            Pod,
+            "arptables-nft -A OUTPUT --opcode 1 -j DROP; ip neighbour flush dev eth0",
+        )],
+    ),
+    broken(
+        "policy",
+        "in POD: the policy of arp own in is drop, and no rule accepts ARP replies for GATEWAY",
+        &[(
+            Pod,
+            "nft add table arp own
+             nft 'add chain arp own in { type filter hook input priority 0; policy drop; }'
+             nft add rule arp own in arp operation request accept
+             ip neighbour flush dev eth0",
+        )],
+    ),
+    broken(
+        "rule",
+        "in POD: arp own in rule 1 drops ARP requests for POD",
+        &[
+            (
+                Pod,
+                "nft add table arp own
+                 nft 'add chain arp own in { type filter hook input priority 0; }'
+                 nft add rule arp own in arp operation request drop",
+            ),
+            (Node, "ip neighbour flush dev INGRESS"),
+        ],
+    ),
+    // Rules of a bridge.
+    broken(
+        "rule",
+        "bridge own pre rule 2 drops it",
+        &[(
+            Node,
+            "nft add table bridge own
+             nft 'add chain bridge own pre { type filter hook prerouting priority 0; }'
+             nft add rule bridge own pre iifname eth0 drop
+             nft add rule bridge own pre iifname LINK ip daddr 8.8.8.8 drop",
+        )],
+    )
+    .of(BRIDGED),
+    broken(
+        "rule",
+        "bridge filter OUTPUT rule 1 drops it",
+        &[(
+            Node,
+            "ebtables-nft -A OUTPUT -o LINK -p IPv4 --ip-src 8.8.8.8 --ip-proto icmp -j DROP",
+        )],
+    )
+    .of(BRIDGED),
+    broken(
+        "rule",
+        "bridge own in rule 1 drops ARP requests for GATEWAY",
+        &[
+            (
+                Node,
+                "nft add table bridge own
+                 nft 'add chain bridge own in { type filter hook input priority 0; }'
+                 nft add rule bridge own in ether type arp iifname LINK drop",
+            ),
+            (Pod, "ip neighbour flush dev eth0"),
+        ],
+    )
+    .of(BRIDGED),
     broken(
         "arp-off",
         "ARP is off on INGRESS",

@@ -1,5 +1,6 @@
 //! `netguard diagnose` on nodes with a single breakage each, and on healthy ones, in network
-//! namespaces. Needs root, conntrack, iproute2, iptables, ipset, iputils-ping and util-linux.
+//! namespaces. Needs root, arptables, conntrack, iproute2, iptables, ipset, iputils-ping and
+//! util-linux.
 
 mod breakages;
 mod duplicates;
@@ -9,6 +10,7 @@ mod healthy;
 mod in_pods;
 mod ipv6;
 mod lab;
+mod layer_2;
 mod nft_rules;
 mod pods;
 mod probes;

@@ -41,7 +41,7 @@ pub use judge::judge;
 pub use keep::would_translate;
 use observed::{Observations, Pod};
 pub use path::{node_end, own_link};
-pub use probes::{ends_in_pods, is_rejected};
+pub use probes::is_rejected;
 use verdict::{Level, PROBE, Row};
 
 /// What comes of all rows.
@@ -109,6 +109,12 @@ pub fn left_through(seen: &Observations, summary: Summary) -> Option<&Name> {
 pub fn ended_in(seen: &Observations, summary: Summary) -> Option<(&Pod, bool)> {
     let is_open = matches!(summary, Summary::Unexplained | Summary::Unknown);
     probes::ended_in(seen).filter(|_| is_open)
+}
+
+/// Of which pods the rules are read, of source and destination.
+pub fn with_rules(seen: &Observations) -> [bool; 2] {
+    let (ends, unresolved) = (probes::ends_in_pods(seen), checks::unresolved(seen));
+    [ends[0] || unresolved[0], ends[1] || unresolved[1]]
 }
 
 /// What must be read of the node, by what is known of it so far.

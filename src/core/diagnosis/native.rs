@@ -384,6 +384,10 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
                 _ => None,
             }
         }
+        "ether" => {
+            words.next_if_eq(&"type")?;
+            any(FAMILY, family)
+        }
         "iifname" | "iif" => any("-i", interface),
         "oifname" | "oif" => any("-o", interface),
         "meta" => match words.next()? {
@@ -469,6 +473,9 @@ fn family(text: &str) -> Option<String> {
         "ipv4" => "ip",
         "ipv6" => "ip6",
         "ip" | "ip6" | "arp" => text,
+        "0x0800" => "ip",
+        "0x86dd" => "ip6",
+        "0x0806" => "arp",
         _ => return None,
     };
     Some(name.to_owned())
@@ -664,6 +671,7 @@ mod tests {
                 &["-p tcp --dport 80:80 -j REDIRECT"],
             ),
             ("meta nfproto ipv6 drop", &["--nfproto ip6 -j DROP"]),
+            ("ether type ip6 drop", &["--nfproto ip6 -j DROP"]),
             (
                 "meta protocol { ip, arp } drop",
                 &["--nfproto ip -j DROP", "--nfproto arp -j DROP"],

@@ -22,13 +22,23 @@ use crate::modules::Modules;
 use crate::resource::{
     ChainName, FirewallTable, SetName, State, TableFamily, sets_in, words_of_line,
 };
+use crate::sys::xtables;
 use crate::words::plain_errno;
 
 /// The hooks of chains whose rules may drop or change packets, by number.
 const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
 
-/// Those of chains for ARP.
-const OF_ARP: [&str; 2] = ["arp-input", "arp-output"];
+/// Those of chains for ARP; of nf_tables only the first two.
+const OF_ARP: [&str; 3] = ["arp-input", "arp-output", "arp-forward"];
+
+/// Those of chains for what passes a bridge.
+const OF_BRIDGES: [&str; 5] = [
+    "bridge-prerouting",
+    "bridge-input",
+    "bridge-forward",
+    "bridge-output",
+    "bridge-postrouting",
+];
 
 /// Those of chains that an interface has.
 const OF_LINKS: [&str; 2] = ["ingress", "egress"];
@@ -51,6 +61,7 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
         }
     }
     firewall.foreign.extend(native(family, &listed));
+    firewall.foreign.extend(of_arptables());
     if programs::find("nft").is_none() {
         let unlisted = match kernel_chains::read(None) {
             // The kernel has no nf_tables.
@@ -272,8 +283,9 @@ fn unlisted_by_nft(family: Family, chain: &KernelChain) -> Option<Foreign> {
     let KernelChain { table, name, .. } = chain;
     let kind = chain.family.as_str();
     let hooks = match kind {
-        "bridge" | "netdev" => &[][..],
+        "netdev" => &[][..],
         "arp" => &OF_ARP,
+        "bridge" => &OF_BRIDGES,
         _ => &HOOKS,
     };
     let hook = hooks.get(usize::try_from(chain.hook?).ok()?);
@@ -286,6 +298,26 @@ fn unlisted_by_nft(family: Family, chain: &KernelChain) -> Option<Foreign> {
         devices: Vec::new(),
         rules: None,
     })
+}
+
+/// The chains of legacy arptables that do something: what their rules are is not read.
+fn of_arptables() -> Vec<Foreign> {
+    const FILTER: &str = "filter";
+    if !helper::is_in("arp_tables_names", FILTER) {
+        return Vec::new();
+    }
+    // What cannot be read may do something.
+    let used = xtables::arp_chains(FILTER).unwrap_or([true; 3]);
+    let names = ["INPUT", "OUTPUT", "FORWARD"];
+    let chains = OF_ARP.into_iter().zip(names).zip(used).filter(|it| it.1);
+    let foreign = |((hook, name), _): ((&str, &str), bool)| Foreign {
+        place: format!("arptables-legacy {name}"),
+        hook: Some(hook.to_owned()),
+        is_nat: false,
+        devices: Vec::new(),
+        rules: None,
+    };
+    chains.map(foreign).collect()
 }
 
 /// Whether packets of this family may meet a base chain that is not one of iptables.
@@ -304,12 +336,13 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
         let ChainId { table, chain, .. } = id;
         let (kind, name) = table.split_once(' ')?;
         let hook = match kind {
-            "arp" => format!("arp-{hook}"),
+            "arp" | "bridge" if !OF_LINKS.contains(&hook.as_str()) => format!("{kind}-{hook}"),
             _ => hook.clone(),
         };
         let is_one_of = |all: &[&str]| all.contains(&hook.as_str());
         let concerns = match kind {
             "arp" => is_one_of(&OF_ARP),
+            "bridge" => is_one_of(&OF_BRIDGES),
             "netdev" => is_one_of(&OF_LINKS),
             "inet" => is_one_of(&OF_LINKS) || is_one_of(&HOOKS),
             _ => is_one_of(&HOOKS),
@@ -319,7 +352,7 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
         if !concerns || !drops && !filled.contains(id) {
             return None;
         }
-        let ruleset = || NativeChain {
+        let native = NativeChain {
             table: table.clone(),
             chain: chain.clone(),
             ruleset: rulesets
@@ -329,11 +362,10 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
         };
         Some(Foreign {
             place: format!("nft table {table}, chain {chain}"),
-            // What is forwarded comes from a bridge by its hook for input.
-            hook: (kind != "bridge").then_some(hook),
+            hook: Some(hook),
             is_nat: listed.nat.contains(id),
             devices: listed.devices.get(id).cloned().unwrap_or_default(),
-            rules: (kind != "bridge").then(ruleset),
+            rules: Some(native),
         })
     };
     listed.hooks.iter().filter_map(foreign).collect()

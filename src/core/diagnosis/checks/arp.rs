@@ -1,10 +1,11 @@
-//! Rules that drop ARP.
+//! Rules that drop ARP: those of the node, of its bridges, and of pods.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Case;
-use crate::diagnosis::firewall::{Arp, Fate, NativeChain, Traffic};
-use crate::diagnosis::observed::{Known, Link};
+use crate::diagnosis::firewall::{Arp, Fate, Firewall, Foreign, NativeChain, Outcome, Traffic};
+use crate::diagnosis::observed::{Known, Link, Network, Observations, Pod};
+use crate::diagnosis::path::{Leg, layer_3, next_hop, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::Cause;
 
@@ -13,18 +14,49 @@ pub(super) const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Who asks for the hardware address of whom.
 pub(super) struct Question<'a> {
-    pub asker: IpAddr,
-    pub asked: IpAddr,
-    /// Whether the node is asked; else it asks.
-    pub is_to_node: bool,
-    /// The interface that has the node's settings, and the one behind it where it is a bridge.
-    pub dev: &'a Link,
-    pub port: Option<&'a Link>,
+    pub asker: Peer<'a>,
+    pub asked: Peer<'a>,
+    /// Their addresses.
+    pub from: IpAddr,
+    pub to: IpAddr,
     /// What the asker knows of the other.
     pub known: Known,
 }
 
-/// The rules that the request meets on the node, and the reply.
+/// Who asks, or is asked.
+#[derive(Clone, Copy)]
+pub(super) enum Peer<'a> {
+    Pod(&'a Pod),
+    /// The node, at an interface.
+    Node(Door<'a>),
+    /// A host behind an interface of the node.
+    Host,
+}
+
+/// The interface that has the node's settings, and the one behind it where it is a bridge.
+#[derive(Clone, Copy)]
+pub(super) struct Door<'a> {
+    pub dev: &'a Link,
+    pub port: Option<&'a Link>,
+}
+
+impl<'a> Door<'a> {
+    /// That of a pod.
+    pub fn of(case: &Case<'a>, pod: &Pod) -> Option<Door<'a>> {
+        let port = node_end(case.node(), pod)?;
+        let dev = layer_3(case.node(), port);
+        Some(Door {
+            dev,
+            port: Some(port),
+        })
+    }
+
+    fn in_pod(pod: &'a Pod) -> Option<Door<'a>> {
+        own_link(pod).map(|dev| Door { dev, port: None })
+    }
+}
+
+/// The rules that the request meets, and the reply.
 pub(super) enum Rules {
     /// They pass both.
     Pass,
@@ -34,17 +66,72 @@ pub(super) enum Rules {
     Unknown(String),
 }
 
+/// The hooks that are passed in a network namespace, from one interface to another.
+#[derive(Default)]
+struct Passage<'a> {
+    hooks: &'static [&'static str],
+    iif: Option<Door<'a>>,
+    oif: Option<Door<'a>>,
+}
+
+const IN: [&str; 4] = ["ingress", "bridge-prerouting", "bridge-input", "arp-input"];
+const OUT: [&str; 4] = [
+    "arp-output",
+    "bridge-output",
+    "bridge-postrouting",
+    "egress",
+];
+const ACROSS: [&str; 6] = [
+    "ingress",
+    "bridge-prerouting",
+    "bridge-forward",
+    "arp-forward",
+    "bridge-postrouting",
+    "egress",
+];
+
 /// What rules do with a question, and the reply to it. Those that are not known count while the
 /// asker does not know the answer.
 pub(super) fn rules_of_arp(case: &Case<'_>, question: &Question<'_>) -> Rules {
     let is_asked = !matches!(question.known, Known::At(_, true));
-    if !is_asked || !question.dev.has_arp || !question.asked.is_ipv4() {
+    let is_off = |it| matches!(it, Peer::Node(Door { dev, .. }) if !dev.has_arp);
+    if !is_asked || is_off(question.asker) || is_off(question.asked) || !question.to.is_ipv4() {
         return Rules::Pass;
     }
-    match (both_ways(case, question), question.known) {
-        (Rules::Unknown(_), Known::At(..)) => Rules::Pass,
-        (rules, _) => rules,
+    match both_ways(case, question) {
+        Rules::Unknown(_) if matches!(question.known, Known::At(..)) => Rules::Pass,
+        rules => rules,
     }
+}
+
+/// Of which pods the rules may drop ARP, of source and destination: an address was not found.
+pub(in super::super) fn unresolved(seen: &Observations) -> [bool; 2] {
+    let mut found = [false; 2];
+    for leg in Leg::both(seen) {
+        let is_known = |network: &Network, dev: &Link, to: IpAddr| {
+            !to.is_ipv4() || matches!(network.neighbour(dev, to), Known::At(..))
+        };
+        let asks = leg.source.and_then(|pod| {
+            let hop = next_hop(&pod.answer, leg.packet.to)?;
+            Some(!is_known(&pod.network, own_link(pod)?, hop))
+        });
+        let is_asked = leg.target.and_then(|pod| {
+            let dev = layer_3(&seen.node, node_end(&seen.node, pod)?);
+            Some(!is_known(&seen.node, dev, pod.address))
+        });
+        let asks = asks.unwrap_or(false);
+        let is_asked = match leg.is_bridged {
+            true => asks,
+            false => is_asked.unwrap_or(false),
+        };
+        let (source, target) = match leg.is_reply {
+            true => (1, 0),
+            false => (0, 1),
+        };
+        found[source] |= asks;
+        found[target] |= is_asked;
+    }
+    found
 }
 
 /// What is said of rules that are not known.
@@ -56,36 +143,37 @@ fn both_ways(case: &Case<'_>, question: &Question<'_>) -> Rules {
     let Question {
         asker,
         asked,
-        is_to_node,
+        from,
+        to,
         ..
     } = *question;
     let mut found = Rules::Pass;
-    for (arp, from, to) in [(Arp::Request, asker, asked), (Arp::Reply, asked, asker)] {
+    for (arp, ends, addresses) in [
+        (Arp::Request, [asker, asked], [from, to]),
+        (Arp::Reply, [asked, asker], [to, from]),
+    ] {
         let traffic = Traffic {
-            from,
-            to,
+            from: addresses[0],
+            to: addresses[1],
             arp: Some(arp),
             ..Traffic::new(&case.leg.packet, arp == Arp::Reply, case.own)
         };
-        match met(
-            case,
-            question,
-            &traffic,
-            is_to_node == (arp == Arp::Request),
-        ) {
+        match from_end_to_end(case, ends, &traffic) {
             Rules::Pass => {}
             Rules::Unknown(place) => found = Rules::Unknown(place),
             Rules::Drop(cause) => {
                 let packet = match arp {
-                    Arp::Request => format!("ARP requests for {asked}"),
-                    Arp::Reply => format!("ARP replies for {asked}"),
+                    Arp::Request => format!("ARP requests for {to}"),
+                    Arp::Reply => format!("ARP replies for {to}"),
                 };
-                let who = match (is_to_node, asker) {
-                    (false, _) => "the node does not learn".to_owned(),
-                    (true, ANY) => format!("no host behind {} learns", question.dev.name),
-                    (true, asker) => format!("{asker} does not learn"),
+                let who = match (asker, asked) {
+                    (Peer::Node(_), _) => "the node does not learn".to_owned(),
+                    (Peer::Host, Peer::Node(Door { dev, .. })) => {
+                        format!("no host behind {} learns", dev.name)
+                    }
+                    _ => format!("{from} does not learn"),
                 };
-                let why = format!("{who} the hardware address of {asked}");
+                let why = format!("{who} the hardware address of {to}");
                 return Rules::Drop(remedies::of_another(cause, &packet, why));
             }
         }
@@ -93,47 +181,142 @@ fn both_ways(case: &Case<'_>, question: &Question<'_>) -> Rules {
     found
 }
 
-fn met(case: &Case<'_>, question: &Question<'_>, traffic: &Traffic<'_>, is_in: bool) -> Rules {
-    let Ok(firewall) = &case.seen.firewall else {
-        return Rules::Pass;
-    };
-    let hooks = match is_in {
-        true => ["ingress", "arp-input"],
-        false => ["arp-output", "egress"],
-    };
-    let links = [question.port, Some(question.dev)];
-    let names = links.map(|it| it.map(|it| it.name.as_str()));
+/// What rules do with a packet, wherever it passes.
+fn from_end_to_end(case: &Case<'_>, ends: [Peer<'_>; 2], traffic: &Traffic<'_>) -> Rules {
     let mut found = Rules::Pass;
-    for it in &firewall.foreign {
-        if it.hook.as_deref().is_none_or(|hook| !hooks.contains(&hook)) {
-            continue;
-        }
-        // One without interfaces is for all.
-        let own = names.iter().flatten().find(|name| it.is_of(name));
-        let name = match (it.devices.is_empty(), own) {
-            (_, Some(own)) => own,
-            (true, None) => question.dev.name.as_str(),
-            (false, None) => continue,
+    let [from, to] = ends;
+    let across = case.leg.is_bridged.then(|| {
+        let door = |peer| match peer {
+            Peer::Pod(pod) => Door::of(case, pod),
+            _ => None,
         };
-        let mut traffic = *traffic;
-        match is_in {
-            true => traffic.iif = Some(name),
-            false => traffic.oif = Some(name),
-        }
-        let outcome = it.rules.as_ref().map(|native| {
-            let own = NativeChain::TABLE;
-            let outcome = firewall.outcome(&native.ruleset, own, &native.chain, &traffic);
-            (&native.table, outcome)
-        });
-        match outcome {
-            Some((_, it)) if it.unsure.is_empty() && it.fate == Fate::Accepted => {}
-            Some((table, it)) if it.unsure.is_empty() && it.fate == Fate::Dropped => {
-                if let Some(by) = &it.by {
-                    return Rules::Drop(remedies::native(table, by));
-                }
+        Passage::new(&ACROSS, door(from), door(to))
+    });
+    for (pod, passage) in [
+        leaving(from),
+        (None, across.unwrap_or_default()),
+        arriving(to),
+    ] {
+        let firewall = match pod {
+            Some(pod) => pod.firewall.as_ref(),
+            None => Some(&case.seen.firewall),
+        };
+        let rules = match firewall {
+            Some(Ok(firewall)) => passage.met(firewall, traffic),
+            // There is a row about those of the node.
+            Some(Err(_)) if pod.is_some() => Rules::Unknown("rules".to_owned()),
+            _ => Rules::Pass,
+        };
+        match (rules, pod) {
+            (Rules::Pass, _) => {}
+            (Rules::Drop(cause), None) => return Rules::Drop(cause),
+            (Rules::Drop(cause), Some(pod)) => return Rules::Drop(remedies::within(pod, cause)),
+            (rules, None) => found = rules,
+            (Rules::Unknown(place), Some(pod)) => {
+                found = Rules::Unknown(format!("{place} of the pod {}", pod.address));
             }
-            _ => found = Rules::Unknown(it.place.clone()),
         }
     }
     found
+}
+
+/// What a packet passes where it is sent; and the pod that this is in.
+fn leaving(peer: Peer<'_>) -> (Option<&Pod>, Passage<'_>) {
+    match peer {
+        Peer::Pod(pod) => (Some(pod), Passage::new(&OUT, None, Door::in_pod(pod))),
+        Peer::Node(door) => (None, Passage::new(&OUT, None, Some(door))),
+        Peer::Host => (None, Passage::default()),
+    }
+}
+
+/// And where it arrives.
+fn arriving(peer: Peer<'_>) -> (Option<&Pod>, Passage<'_>) {
+    match peer {
+        Peer::Pod(pod) => (Some(pod), Passage::new(&IN, Door::in_pod(pod), None)),
+        Peer::Node(door) => (None, Passage::new(&IN, Some(door), None)),
+        Peer::Host => (None, Passage::default()),
+    }
+}
+
+impl<'a> Passage<'a> {
+    fn new(
+        hooks: &'static [&'static str],
+        iif: Option<Door<'a>>,
+        oif: Option<Door<'a>>,
+    ) -> Passage<'a> {
+        Passage { hooks, iif, oif }
+    }
+
+    /// What the chains do that a packet meets.
+    fn met(&self, firewall: &Firewall, traffic: &Traffic<'_>) -> Rules {
+        let mut found = Rules::Pass;
+        for it in &firewall.foreign {
+            let is_met = |hook| self.hooks.contains(&hook);
+            let Some(hook) = it.hook.as_deref().filter(|hook| is_met(hook)) else {
+                continue;
+            };
+            let mut doors = [self.iif, self.oif];
+            match hook {
+                "ingress" => doors[1] = None,
+                "egress" => doors[0] = None,
+                _ => {}
+            }
+            let Some(names) = names(it, hook, doors) else {
+                continue;
+            };
+            let outcome = it.rules.as_ref().zip(names).map(|(native, [iif, oif])| {
+                let traffic = Traffic {
+                    iif,
+                    oif,
+                    ..*traffic
+                };
+                let own = NativeChain::TABLE;
+                let outcome = firewall.outcome(&native.ruleset, own, &native.chain, &traffic);
+                (&native.table, outcome)
+            });
+            match outcome {
+                Some((_, it)) if it.unsure.is_empty() && it.fate == Fate::Accepted => {}
+                Some((
+                    table,
+                    Outcome {
+                        fate: Fate::Dropped,
+                        by: Some(by),
+                        unsure,
+                        ..
+                    },
+                )) if unsure.is_empty() => {
+                    return Rules::Drop(remedies::native(table, &by));
+                }
+                _ => found = Rules::Unknown(it.place.clone()),
+            }
+        }
+        found
+    }
+}
+
+/// The names of interfaces that a chain meets; nothing where it meets none of these, and none where
+/// the port of a bridge is not known.
+fn names<'a>(
+    chain: &Foreign,
+    hook: &str,
+    doors: [Option<Door<'a>>; 2],
+) -> Option<Option<[Option<&'a str>; 2]>> {
+    let mut found = [None; 2];
+    for (door, found) in doors.into_iter().zip(&mut found) {
+        let Some(Door { dev, port }) = door else {
+            continue;
+        };
+        let is_of_bridge = dev.kind == "bridge";
+        let link = match hook {
+            "ingress" | "egress" => {
+                let mut links = [port, Some(dev)].into_iter().flatten();
+                links.find(|it| chain.is_of(it.name.as_str()))
+            }
+            _ if !hook.starts_with("bridge-") => Some(dev),
+            _ if is_of_bridge && port.is_none() => return Some(None),
+            _ => port.filter(|_| is_of_bridge),
+        };
+        *found = Some(link?.name.as_str());
+    }
+    Some(Some(found))
 }

@@ -1,7 +1,7 @@
 //! The interfaces that packets leave through, and who takes them there.
 
 use super::Case;
-use super::arp::{Rules, may_drop};
+use super::arp::{Door, Peer, Rules, may_drop};
 use super::links::{asked_for, link, next_hop_on};
 use super::tunnel::tunnel;
 use crate::diagnosis::observed::{Known, Link, Network, Pod};
@@ -76,7 +76,11 @@ pub(super) fn delivery(case: &mut Case<'_>, pod: &Pod) {
         return;
     }
     let (name, known) = (dev.name.as_str(), node.neighbour(dev, pod.address));
-    let rules = asked_for(case, dev, Some(end), pod.address, known);
+    let door = Door {
+        dev,
+        port: Some(end),
+    };
+    let rules = asked_for(case, door, Peer::Pod(pod), pod.address, known);
     if let Rules::Drop(cause) = rules {
         return case.failed(name, cause.what.clone(), cause);
     }

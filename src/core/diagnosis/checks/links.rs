@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Case;
-use super::arp::{ANY, Question, Rules, may_drop, rules_of_arp};
+use super::arp::{ANY, Door, Peer, Question, Rules, may_drop, rules_of_arp};
 use crate::diagnosis::observed::{Known, Link, Network, Pod, PortState};
 use crate::diagnosis::path::{layer_3, next_hop, node_end, own_link};
 use crate::diagnosis::remedies;
@@ -78,11 +78,13 @@ fn deaf(case: &mut Case<'_>, ingress: &Link) {
     let mut own = case.node().addresses(ingress).map(|it| it.address);
     if let Some(asked) = own.find(|it| it.is_ipv4() && is_asked) {
         let question = Question {
-            asker: ANY,
-            asked,
-            is_to_node: true,
-            dev: ingress,
-            port: None,
+            asker: Peer::Host,
+            asked: Peer::Node(Door {
+                dev: ingress,
+                port: None,
+            }),
+            from: ANY,
+            to: asked,
             known: Known::Nothing,
         };
         match rules_of_arp(case, &question) {
@@ -199,19 +201,18 @@ pub(super) fn link(case: &mut Case<'_>, link: &Link) {
 /// replies.
 pub(super) fn asked_for(
     case: &Case<'_>,
-    dev: &Link,
-    port: Option<&Link>,
-    asked: IpAddr,
+    door: Door<'_>,
+    asked: Peer<'_>,
+    to: IpAddr,
     known: Known,
 ) -> Rules {
-    let mut own = case.node().addresses(dev).map(|it| it.address);
+    let mut own = case.node().addresses(door.dev).map(|it| it.address);
     let asker = own.find(IpAddr::is_ipv4).filter(|_| own.next().is_none());
     let question = Question {
-        asker: asker.unwrap_or(ANY),
+        asker: Peer::Node(door),
         asked,
-        is_to_node: false,
-        dev,
-        port,
+        from: asker.unwrap_or(ANY),
+        to,
         known,
     };
     rules_of_arp(case, &question)
@@ -220,7 +221,8 @@ pub(super) fn asked_for(
 /// Whether the next hop on a link answers, added to the row about that.
 pub(super) fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
     let (name, known) = (&dev.name, case.node().neighbour(dev, hop));
-    let rules = asked_for(case, dev, None, hop, known);
+    let door = Door { dev, port: None };
+    let rules = asked_for(case, door, Peer::Host, hop, known);
     if let Rules::Drop(cause) = rules {
         return case.failed(name.as_str(), cause.what.clone(), cause);
     }

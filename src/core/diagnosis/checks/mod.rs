@@ -25,8 +25,9 @@ use ipsec::ipsec;
 use links::entry;
 use pod::pod;
 use routes::{forwarding, reverse_path, route};
-use rules::{dropped, egress, firewall, ingress, prerouting};
+use rules::{dropped, egress, firewall, ingress, into_bridge, out_of_bridge, prerouting};
 
+pub(super) use arp::unresolved;
 pub(super) use duplicates::claimable;
 pub(super) use routes::uplinks;
 pub(super) use rules::{
@@ -94,17 +95,26 @@ type Check = fn(&mut Case<'_>);
 // In this order, first cause first.
 const SOURCE: [Check; 2] = [pod, entry];
 /// Only for packets that pass the node's own interfaces.
-const INCOMING: [Check; 7] = [
+const INCOMING: [Check; 8] = [
     programs,
     service,
     ingress,
+    into_bridge,
     prerouting,
     conntrack,
     forwarding,
     reverse_path,
 ];
 /// Only where the destination is known.
-const OUTGOING: [Check; 6] = [route, ipsec, firewall, egress, exit, duplicates];
+const OUTGOING: [Check; 7] = [
+    route,
+    ipsec,
+    firewall,
+    out_of_bridge,
+    egress,
+    exit,
+    duplicates,
+];
 
 impl<'a> Case<'a> {
     /// Nothing is found yet.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::arp::{Question, Rules, may_drop, rules_of_arp};
+use super::arp::{Door, Peer, Question, Rules, may_drop, rules_of_arp};
 use super::links::{IGNORES_ALL, lost_bridge};
 use super::{Case, named};
 use crate::diagnosis::observed::{Answer, Known, Link, Pod};
@@ -227,14 +227,16 @@ pub(super) fn is_of_bridge(case: &Case<'_>, pod: &Pod, mac: Mac) -> bool {
 
 /// What rules do with the pod's requests for its next hop.
 fn of_rules(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> Rules {
-    let end = node_end(case.node(), pod).filter(|_| !case.leg.is_bridged);
-    end.map_or(Rules::Pass, |end| {
+    let asked = match case.leg.target.filter(|_| case.leg.is_bridged) {
+        Some(other) => Some(Peer::Pod(other)),
+        None => Door::of(case, pod).map(Peer::Node),
+    };
+    asked.map_or(Rules::Pass, |asked| {
         let question = Question {
-            asker: pod.address,
-            asked: hop,
-            is_to_node: true,
-            dev: layer_3(case.node(), end),
-            port: Some(end),
+            asker: Peer::Pod(pod),
+            asked,
+            from: pod.address,
+            to: hop,
             known,
         };
         rules_of_arp(case, &question)

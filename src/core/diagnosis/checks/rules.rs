@@ -8,7 +8,7 @@ use crate::diagnosis::firewall::{
     Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, destination,
     dropping,
 };
-use crate::diagnosis::observed::{Link, Tracked};
+use crate::diagnosis::observed::{Link, Pod, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::trace::{At, Hop};
@@ -521,7 +521,10 @@ pub(super) fn foreign(
     let leg = case.leg;
     let is_forwarded = !leg.is_for_node() && !case.own.contains(&leg.packet.from);
     let is_same = leg.is_reply && is_forwarded;
-    open.retain(|it| !is_same || !it.devices.is_empty());
+    // Those of a link or of a bridge see one of both.
+    let is_of_all =
+        |it: &Foreign| it.devices.is_empty() && it.hook.as_deref().and_then(of_bridge).is_none();
+    open.retain(|it| !is_same || !is_of_all(it));
     let Some((Foreign { place, .. }, others)) = open.split_first() else {
         return is_passed;
     };
@@ -529,10 +532,7 @@ pub(super) fn foreign(
         0 => String::new(),
         many => format!(" and {many} more"),
     };
-    case.unknown(
-        "firewall",
-        format!("rules of {place}{more} are not evaluated"),
-    );
+    case.unknown("firewall", unevaluated(&format!("{place}{more}")));
     false
 }
 
@@ -540,12 +540,79 @@ pub(super) fn foreign(
 /// none in.
 fn at_hook<'a>(traffic: &Traffic<'a>, hook: Option<&str>) -> Traffic<'a> {
     let mut traffic = *traffic;
-    match hook {
+    match hook.map(|it| of_bridge(it).unwrap_or(it)) {
         Some("ingress" | "prerouting" | "input") => traffic.oif = None,
         Some("egress" | "output") => traffic.iif = None,
         _ => {}
     }
     traffic
+}
+
+/// The hook of a bridge.
+fn of_bridge(hook: &str) -> Option<&str> {
+    hook.strip_prefix("bridge-")
+}
+
+/// What a bridge does with what comes to it through a port: it takes it in, or passes it on to
+/// another.
+pub(super) fn into_bridge(case: &mut Case<'_>) {
+    let hooks: &[_] = match case.leg.is_bridged {
+        true => &["prerouting", "forward", "postrouting"],
+        false => &["prerouting", "input"],
+    };
+    of_bridges(case, hooks, case.leg.ingress);
+}
+
+/// And with what the node sends through it.
+pub(super) fn out_of_bridge(case: &mut Case<'_>) {
+    if !case.leg.is_bridged && !case.leg.is_for_node() {
+        of_bridges(case, &["output", "postrouting"], case.leg.egress);
+    }
+}
+
+fn of_bridges(case: &mut Case<'_>, hooks: &[&str], bridge: Option<&Link>) {
+    let (Ok(firewall), Some(bridge)) = (&case.seen.firewall, bridge) else {
+        return;
+    };
+    let node = case.node();
+    let port = |pod: Option<&Pod>| {
+        let end = pod.and_then(|pod| node_end(node, pod))?;
+        (end.master == Some(bridge.index)).then_some(end.name.as_str())
+    };
+    let (iif, oif) = (port(case.leg.source), port(case.leg.target));
+    let is_met = |it: &Foreign| {
+        let hook = it.hook.as_deref().and_then(of_bridge);
+        bridge.kind == "bridge" && hook.is_some_and(|it| hooks.contains(&it))
+    };
+    let is_known = match hooks.contains(&"output") {
+        true => oif.is_some(),
+        false => iif.is_some() && (oif.is_some() || !case.leg.is_bridged),
+    };
+    let mut met = firewall.foreign.iter().filter(|it| is_met(it));
+    match met.next() {
+        // Of the port by which a host is reached nothing is known.
+        Some(Foreign { place, .. }) if !is_known => case.unknown("firewall", unevaluated(place)),
+        Some(_) => {
+            let traffic = match hooks.contains(&"output") {
+                true => case.routed(),
+                false => Traffic {
+                    to: case.arrived_at(),
+                    ..case.traffic()
+                },
+            };
+            let traffic = Traffic {
+                iif,
+                oif,
+                ..traffic
+            };
+            foreign(case, firewall, &[traffic], is_met);
+        }
+        None => {}
+    }
+}
+
+fn unevaluated(place: &str) -> String {
+    format!("rules of {place} are not evaluated")
 }
 
 /// What chains do that are for single interfaces: they come before all others.

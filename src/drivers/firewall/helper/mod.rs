@@ -37,7 +37,7 @@ use crate::resource::{ChainName, FirewallChains, FirewallTable};
 use pins::Pins;
 use sizes::Sizes;
 use tables::{Tool, Tools, check_unread, has, unread};
-pub use tables::{listed, saved};
+pub use tables::{is_in, listed, saved};
 
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(60);

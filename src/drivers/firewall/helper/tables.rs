@@ -561,13 +561,18 @@ pub(super) fn has(backend: Backend, family: Family, table: FirewallTable) -> boo
                 Family::Ipv4 => "ip_tables_names",
                 Family::Ipv6 => "ip6_tables_names",
             };
-            // This thread may be in another network namespace than the process.
-            let list = format!("/proc/self/task/{}/net/{list}", gettid());
-            let list = fs::read_to_string(list).unwrap_or_default();
-            list.lines().any(|name| name == table.as_str())
+            is_in(list, table.as_str())
         }
         Backend::Nft => Modules::here().may_use("nf_tables"),
     }
+}
+
+/// Whether one of the kernel's lists of legacy tables has this one.
+pub fn is_in(list: &str, table: &str) -> bool {
+    // This thread may be in another network namespace than the process.
+    let list = format!("/proc/self/task/{}/net/{list}", gettid());
+    let list = fs::read_to_string(list).unwrap_or_default();
+    list.lines().any(|name| name == table)
 }
 
 /// Fails where the kernel has the table, and in use, in a backend that none of these programs

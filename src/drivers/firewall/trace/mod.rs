@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::Socket;
 
 use super::helper::{programs, saved};
-use crate::diagnosis::firewall::{Backend, Firewall};
+use crate::diagnosis::firewall::{Backend, Firewall, Foreign};
 use crate::diagnosis::observed::Packet;
 use crate::diagnosis::trace::{Rules, rules_of_legacy, rules_of_nft, untraced};
 use crate::modules::Modules;
@@ -69,7 +69,9 @@ impl Tracer {
             let mut rulesets = firewall.rulesets.iter();
             rulesets.any(|it| it.backend == backend && !it.chains.is_empty())
         };
-        let has_nft = has(Backend::Nft) || !firewall.foreign.is_empty();
+        let is_arp = |it: &Foreign| it.hook.as_ref().is_some_and(|it| it.starts_with("arp-"));
+        let mut foreign = firewall.foreign.iter();
+        let has_nft = has(Backend::Nft) || foreign.any(|it| !is_arp(it));
         let family = flow.packet.family();
         let mut unknown = Vec::new();
         let mut log = None;
