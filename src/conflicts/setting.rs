@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::reader;
-use super::tree::{Text, Tree};
+use super::tree::{Text, Tree, origin};
 use crate::model::{Origin, Segment, Selector, SysctlKey, Value, text};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
@@ -182,6 +182,20 @@ pub fn selector(key: &str) -> Option<Selector> {
     // Who applies the file knows no escapes.
     let key = key.trim().replace('\\', "\\x5c");
     Selector::parse(key.trim_start_matches('/')).ok()
+}
+
+/// What `sysctl -p` assigns that reads this file: where, to which key, as it is spelled there,
+/// and which value.
+pub fn assigned(file: &Text) -> impl Iterator<Item = (Origin, &str, &str)> {
+    file.lines().filter_map(|(number, line)| {
+        let line = line.trim();
+        let (key, value) = line
+            .split_once('=')
+            .filter(|_| !line.starts_with(['#', ';']))?;
+        let key = key.trim_end();
+        let key = key.strip_prefix('-').unwrap_or(key);
+        Some((origin(file, number), key, value.trim_start()))
+    })
 }
 
 /// The files of several folders whose names end in `.conf`, sorted by name; of

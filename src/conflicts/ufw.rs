@@ -1,7 +1,7 @@
 //! ufw: the sysctls that it sets when the firewall starts, after sysctl.d.
 
-use super::setting::{Kind, Setting, selector};
-use super::tree::{Tree, origin};
+use super::setting::{Kind, Setting, assigned, selector};
+use super::tree::Tree;
 use super::units::is_masked;
 use crate::model::{Conflict, Value};
 
@@ -25,14 +25,13 @@ pub fn applied(tree: &Tree) -> Vec<Setting> {
     let Some(file) = path.and_then(|path| tree.read(path)) else {
         return Vec::new();
     };
-    let settings = file.lines().filter_map(|(number, line)| {
-        let line = line.trim();
-        let (key, value) = line.split_once('=')?;
-        let key = key.trim_end();
-        let key = selector(key.strip_prefix('-').unwrap_or(key))
-            .filter(|_| !line.starts_with(['#', ';']))?;
-        let place = origin(&file, number);
-        Some(Setting::new(key, Value::new(value), place, Kind::Ufw))
+    let settings = assigned(&file).filter_map(|(place, key, value)| {
+        Some(Setting::new(
+            selector(key)?,
+            Value::new(value),
+            place,
+            Kind::Ufw,
+        ))
     });
     settings.collect()
 }

@@ -8,11 +8,12 @@ mod shell;
 use super::hint::Hint;
 use super::networkd;
 use super::reach::reach;
-use super::setting::selector;
+use super::setting::{assigned, selector};
 use super::tree::{Text, Tree, origin};
 use super::units::is_masked;
 use crate::model::facts::{self, Written};
 use crate::model::{Governing, Origin, Reach, Selector, Settings, Value};
+use shell::Write;
 
 /// A write that a file has.
 struct Found {
@@ -21,6 +22,8 @@ struct Found {
     place: Origin,
     /// Who does it, and when.
     when: String,
+    /// The line with `sysctl -p` that reads this one, where one does.
+    by: Option<Origin>,
 }
 
 /// The hints about writes that do not agree with `settings`.
@@ -58,10 +61,12 @@ fn hint(found: &Found, settings: &Settings, governing: &Governing) -> Option<Hin
     let index = (0..settings.invariants.len()).find(disagrees)?;
     let requirement = &settings.invariants[index].desired;
     let required = requirement.restore_to(&value);
+    let by = found.by.as_ref();
+    let by = by.map_or_else(String::new, |place| format!(" by `sysctl -p` in {place}"));
     Some(Hint {
         about: key.to_string(),
         place: Some(found.place.clone()),
-        what: format!("{} sets it to {value}", found.when),
+        what: format!("{} sets it to {value}{by}", found.when),
         remedy: required.map(|it| {
             format!(
                 "change {} so that it sets {it}, or take the write out",
@@ -72,19 +77,35 @@ fn hint(found: &Found, settings: &Settings, governing: &Governing) -> Option<Hin
 }
 
 /// Adds what the lines of a script write.
-fn script(file: &Text, when: &str, found: &mut Vec<Found>) {
+fn script(tree: &Tree, file: &Text, when: &str, found: &mut Vec<Found>) {
     for (number, line) in file.lines() {
-        add(shell::writes(line), origin(file, number), when, found);
+        add(tree, shell::writes(line), origin(file, number), when, found);
     }
 }
 
-fn add(writes: Vec<shell::Write>, place: Origin, when: &str, found: &mut Vec<Found>) {
-    found.extend(writes.into_iter().map(|(key, value)| Found {
-        key,
-        value,
-        place: place.clone(),
-        when: when.to_owned(),
-    }));
+fn add(tree: &Tree, writes: Vec<Write>, place: Origin, when: &str, found: &mut Vec<Found>) {
+    for write in writes {
+        match write {
+            Write::Value(key, value) => found.push(Found {
+                key,
+                value,
+                place: place.clone(),
+                when: when.to_owned(),
+                by: None,
+            }),
+            Write::File(path) => {
+                let file = tree.read(&path);
+                let assigned = file.iter().flat_map(assigned);
+                found.extend(assigned.map(|(of_file, key, value)| Found {
+                    key: key.to_owned(),
+                    value: value.to_owned(),
+                    place: of_file,
+                    when: when.to_owned(),
+                    by: Some(place.clone()),
+                }));
+            }
+        }
+    }
 }
 
 /// interfaces(5): commands of stanzas, and the options that are sysctls.
@@ -96,12 +117,12 @@ fn ifupdown(tree: &Tree, found: &mut Vec<Found>) {
     let paths = names.into_iter().map(|name| format!("{FOLDER}/{name}"));
     for path in std::iter::once("/etc/network/interfaces".to_owned()).chain(paths) {
         if let Some(file) = tree.read(path) {
-            stanzas(&file, found);
+            stanzas(tree, &file, found);
         }
     }
 }
 
-fn stanzas(file: &Text, found: &mut Vec<Found>) {
+fn stanzas(tree: &Tree, file: &Text, found: &mut Vec<Found>) {
     let (mut interface, mut family) = ("", "");
     for (number, line) in file.lines() {
         let line = line.trim();
@@ -127,9 +148,10 @@ fn stanzas(file: &Text, found: &mut Vec<Found>) {
                 let when = format!("ifupdown, when it brings {interface} up,");
                 let write = option(word, family, rest).map(|(family, name, value)| {
                     let key = format!("net/{family}/conf/{interface}/{name}");
-                    (key, value.to_owned())
+                    Write::Value(key, value.to_owned())
                 });
                 add(
+                    tree,
                     write.into_iter().collect(),
                     origin(file, number),
                     &when,
@@ -141,7 +163,13 @@ fn stanzas(file: &Text, found: &mut Vec<Found>) {
         let command = rest
             .replace("${IFACE}", interface)
             .replace("$IFACE", interface);
-        add(shell::writes(&command), origin(file, number), &when, found);
+        add(
+            tree,
+            shell::writes(&command),
+            origin(file, number),
+            &when,
+            found,
+        );
     }
 }
 
@@ -186,7 +214,13 @@ fn wg_quick(tree: &Tree, found: &mut Vec<Found>) {
             };
             let command = command.replace("%i", interface);
             let when = format!("wg-quick {end} {interface}");
-            add(shell::writes(&command), origin(&file, number), &when, found);
+            add(
+                tree,
+                shell::writes(&command),
+                origin(&file, number),
+                &when,
+                found,
+            );
         }
     }
 }
@@ -214,8 +248,9 @@ fn shorewall(tree: &Tree, found: &mut Vec<Found>) {
             "off" | "no" => "0",
             _ => continue,
         };
-        let write = vec![(key.to_owned(), value.to_owned())];
+        let write = vec![Write::Value(key.to_owned(), value.to_owned())];
         add(
+            tree,
             write,
             said.place.clone(),
             "shorewall, when it starts,",
@@ -268,7 +303,7 @@ fn scripts(tree: &Tree, found: &mut Vec<Found>) {
         let is_folder = |name: &str| ["pre-up.d", "pre-down.d", "no-wait.d"].contains(&name);
         for name in tree.list(folder, |name| plain(name) && !is_folder(name)) {
             if let Some(file) = tree.read(format!("{folder}/{name}")) {
-                script(&file, when, found);
+                script(tree, &file, when, found);
             }
         }
     }
@@ -281,7 +316,7 @@ fn scripts(tree: &Tree, found: &mut Vec<Found>) {
             true => "rc.local, at boot,",
             false => "rc.local, once it is executable,",
         };
-        script(&file, when, found);
+        script(tree, &file, when, found);
         break;
     }
 }
@@ -323,6 +358,7 @@ fn units(tree: &Tree, found: &mut Vec<Found>) {
             let command = command.replace("$$", "$").replace("%%", "%");
             let when = format!("{name}, when it {when},");
             add(
+                tree,
                 shell::of_command(&command),
                 option.place.clone(),
                 &when,

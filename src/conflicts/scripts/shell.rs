@@ -1,9 +1,18 @@
-//! Finds writes of sysctls in a line of shell: `sysctl -w KEY=V`, `echo V >
+//! Finds writes of sysctls in a line of shell: `sysctl -w KEY=V`, `sysctl -p FILE`, `echo V >
 //! /proc/sys/...` and `echo V | tee /proc/sys/...`. What depends on variables is
 //! passed over: rather nothing is said than something false.
 
-/// A write: the key as it is spelled there, and the value.
-pub type Write = (String, String);
+/// A write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Of a key, as it is spelled there, and the value.
+    Value(String, String),
+    /// Of what `sysctl -p` finds in this file.
+    File(String),
+}
+
+/// What `sysctl -p` reads where no file is named.
+const CONF: &str = "/etc/sysctl.conf";
 
 /// How deep `sh -c` is looked into.
 const DEEPEST: usize = 3;
@@ -47,14 +56,16 @@ fn of_pipeline(tokens: &[Token], depth: usize) -> Vec<Write> {
         let (words, target) = redirected(command);
         let printed = printed(&words);
         if let (Some(printed), Some(path)) = (&printed, target) {
-            found.extend(key_of(&path).map(|key| (key, printed.clone())));
+            found.extend(key_of(&path).map(|key| Write::Value(key, printed.clone())));
         }
         let before = number.checked_sub(1).map(|it| redirected(commands[it]).0);
         if let (Some("tee"), Some(printed)) =
             (name(&words), before.and_then(|it| self::printed(&it)))
         {
             let paths = plain(arguments(&words)).filter(|it| !it.starts_with('-'));
-            found.extend(paths.filter_map(|path| Some((key_of(path)?, printed.clone()))));
+            found.extend(
+                paths.filter_map(|path| Some(Write::Value(key_of(path)?, printed.clone()))),
+            );
         }
         found.extend(of_words(&words, depth));
     }
@@ -82,32 +93,55 @@ fn of_words(words: &[Token], depth: usize) -> Vec<Write> {
 
 /// The writes of sysctl(8) with these arguments.
 fn of_sysctl(arguments: &[Token]) -> Vec<Write> {
-    let mut found = Vec::new();
+    let (mut found, mut files, mut loads) = (Vec::new(), Vec::new(), false);
     for argument in arguments {
         let Token::Word(word, expands) = argument else {
             continue;
         };
-        let loads = |it: &str| match it.strip_prefix("--") {
-            Some(long) => ["load", "system", "all"]
-                .iter()
-                .any(|it| long.starts_with(it)),
-            None => it.contains(['p', 'f', 'a', 'A', 'X']),
+        let is_long = |name: &str| {
+            word.strip_prefix("--")
+                .is_some_and(|it| it.starts_with(name))
         };
-        if word.starts_with('-') {
-            if loads(word) {
-                return Vec::new();
-            }
-            continue;
+        let options = word.strip_prefix('-').filter(|it| !it.starts_with('-'));
+        if is_long("system")
+            || is_long("all")
+            || options.is_some_and(|it| it.contains(['a', 'A', 'X']))
+        {
+            return Vec::new();
         }
-        let assigned = word.split_once('=').filter(|_| !expands);
+        // `-p FILE`, `-pFILE` or `--load=FILE`.
+        let attached = match options.and_then(|it| it.split_once(['p', 'f'])) {
+            Some((_, rest)) => Some(rest),
+            None if is_long("load") => Some(word.split_once('=').map_or("", |it| it.1)),
+            None => None,
+        };
+        loads |= attached.is_some();
+        let is_file = |it: &str| it.starts_with('/') && !expands;
+        match attached {
+            Some(file) if is_file(file) => files.push(Write::File(file.to_owned())),
+            None if is_file(word) => files.push(Write::File(word.clone())),
+            Some("") | None => {}
+            // A name that is not known.
+            Some(_) => return Vec::new(),
+        }
+        let assigned = word
+            .split_once('=')
+            .filter(|_| !expands && !word.starts_with('-'));
         let assigned = assigned.map(|(key, value)| (key.trim(), value.trim()));
         if let Some((key, value)) =
             assigned.filter(|(key, value)| !key.is_empty() && !value.is_empty())
         {
-            found.push((key.to_owned(), value.to_owned()));
+            found.push(Write::Value(key.to_owned(), value.to_owned()));
         }
     }
-    found
+    let is_named = arguments
+        .iter()
+        .any(|it| matches!(it, Token::Word(it, _) if it == "-" || !it.starts_with('-')));
+    match loads {
+        true if files.is_empty() && !is_named => vec![Write::File(CONF.to_owned())],
+        true => files,
+        false => found,
+    }
 }
 
 /// The key of a file of sysctls.
@@ -260,7 +294,10 @@ mod tests {
     use super::*;
 
     fn shown(writes: &[Write]) -> String {
-        let writes = writes.iter().map(|(key, value)| format!("{key}={value}"));
+        let writes = writes.iter().map(|write| match write {
+            Write::Value(key, value) => format!("{key}={value}"),
+            Write::File(path) => format!("<{path}"),
+        });
         writes.collect::<Vec<_>>().join(" ")
     }
 
@@ -282,6 +319,17 @@ mod tests {
                 "net.ipv4.tcp_rmem=1 2 3",
             ),
             ("sysctl -p x=1; sysctl --system", ""),
+            ("sysctl -p", "</etc/sysctl.conf"),
+            ("sysctl -qp", "</etc/sysctl.conf"),
+            (
+                "sysctl -e -p /etc/a.conf /etc/b.conf",
+                "</etc/a.conf </etc/b.conf",
+            ),
+            (
+                "sysctl --load=/etc/a.conf; sysctl -p/etc/b.conf",
+                "</etc/a.conf </etc/b.conf",
+            ),
+            ("sysctl -p $file; sysctl -p -; sysctl -p /etc/*.conf", ""),
             ("sysctl -n net.ipv4.ip_forward", ""),
             ("sysctl -w net.ipv4.conf.$IFACE.forwarding=0", ""),
             ("sysctl -w net.ipv4.ip_forward=$on", ""),
