@@ -78,9 +78,33 @@ fn hint(found: &Found, settings: &Settings, governing: &Governing) -> Option<Hin
 
 /// Adds what the lines of a script write.
 fn script(tree: &Tree, file: &Text, when: &str, found: &mut Vec<Found>) {
-    for (number, line) in file.lines() {
-        add(tree, shell::writes(line), origin(file, number), when, found);
+    for (number, line) in whole_lines(file) {
+        add(
+            tree,
+            shell::writes(&line),
+            origin(file, number),
+            when,
+            found,
+        );
     }
+}
+
+/// The lines with those that continue them, by the number of the first.
+fn whole_lines(file: &Text) -> Vec<(u32, String)> {
+    let mut all: Vec<(u32, String)> = Vec::new();
+    let mut continues = false;
+    for (number, line) in file.lines() {
+        let (part, is_continued) = match line.strip_suffix('\\') {
+            Some(part) if !part.ends_with('\\') => (part, true),
+            _ => (line, false),
+        };
+        match all.last_mut().filter(|_| continues) {
+            Some((_, whole)) => whole.push_str(part),
+            None => all.push((number, part.to_owned())),
+        }
+        continues = is_continued;
+    }
+    all
 }
 
 fn add(tree: &Tree, writes: Vec<Write>, place: Origin, when: &str, found: &mut Vec<Found>) {
@@ -124,8 +148,9 @@ fn ifupdown(tree: &Tree, found: &mut Vec<Found>) {
 
 fn stanzas(tree: &Tree, file: &Text, found: &mut Vec<Found>) {
     let (mut interface, mut family) = ("", "");
-    for (number, line) in file.lines() {
-        let line = line.trim();
+    let lines = whole_lines(file);
+    for (number, line) in &lines {
+        let (number, line) = (*number, line.trim());
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
         let when = match word {
