@@ -428,7 +428,7 @@ fn read_node(inspector: &mut Inspector) -> Result<Network, Error> {
     })
 }
 
-/// A value of the node's kernel.
+/// A value of the kernel.
 fn read(key: SysctlKey) -> Option<(SysctlKey, Value)> {
     let value = fs::read_to_string(key.file(Path::new("/proc/sys"))).ok()?;
     Some((key, Value::new(&value)))
@@ -446,8 +446,7 @@ fn read_pod(
         let network = inspector.network(&listings(family));
         let network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
         let answer = inspector.way(own, to, None, 0);
-        let ttl = fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl");
-        let ttl = ttl.ok().and_then(|it| it.trim().parse().ok());
+        let ttl = ttl(family, &answer);
         Ok((network, answer, ttl))
     })?;
     Ok(Pod {
@@ -462,6 +461,18 @@ fn read_pod(
         ttl,
         firewall: None,
     })
+}
+
+/// The time to live of what is sent there from this network namespace.
+fn ttl(family: Family, answer: &Answer) -> Option<u8> {
+    let Answer::Way(way) = answer else {
+        return None;
+    };
+    let key = match family {
+        Family::Ipv4 => SysctlKey::parse("net.ipv4.ip_default_ttl").ok()?,
+        Family::Ipv6 => SysctlKey::conf(family, way.dev.as_ref()?.as_str(), "hop_limit"),
+    };
+    way.ttl.or_else(|| read(key)?.1.as_str().parse().ok())
 }
 
 /// The interface of the node that leads to an address, as its routes and bridges say.

@@ -122,6 +122,49 @@ fn a_default_route_of_an_administrator_is_no_router_s() {
 }
 
 #[test]
+fn the_hop_limit_of_what_the_pod_sends_is_known() {
+    let lab = lab(Style::Routed);
+    learn(&lab);
+    // What comes from outside has one that is not known.
+    lab.node.run(&format!(
+        "ip6tables -N own; ip6tables -A FORWARD -s {POD} -j own
+         nft add table inet own; nft 'add chain inet own own'
+         nft 'add chain inet own forward {{ type filter hook forward priority 0; }}'
+         nft add rule inet own forward ip6 saddr {POD} jump own"
+    ));
+    for (rules, is_met) in [
+        ("ip6tables -A own -m hl --hl-eq 63 -j DROP", true),
+        ("ip6tables -A own -m hl ! --hl-eq 63 -j DROP", false),
+        ("ip6tables -A own -m hl --hl-lt 63 -j DROP", false),
+        ("ip6tables -A own -m hl --hl-gt 62 -j DROP", true),
+        ("nft add rule inet own own ip6 hoplimit 63 drop", true),
+        ("nft 'add rule inet own own ip6 hoplimit > 63 drop'", false),
+        ("nft 'add rule inet own own ip6 hoplimit < 64 drop'", true),
+        // Its interface or its route may say another.
+        (
+            "ip6tables -A own -m hl --hl-eq 29 -j DROP
+             nsenter -t PID -n sysctl -qw net.ipv6.conf.eth0.hop_limit=30",
+            true,
+        ),
+        (
+            "ip6tables -A own -m hl --hl-eq 19 -j DROP
+             nsenter -t PID -n ip -6 route replace default via fe80::1 dev eth0 hoplimit 20",
+            true,
+        ),
+    ] {
+        lab.node
+            .run(&rules.replace("PID", &lab.pod.pid().to_string()));
+        assert_eq!(!pings(&lab, "-c 1 -W 1"), is_met, "{rules}");
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE, "--no-probe"]);
+        let verdict = (code, causes(&found).len());
+        let expected = if is_met { (1, 1) } else { (0, 0) };
+        assert_eq!(verdict, expected, "{rules}: {found:#}");
+        lab.node
+            .run("ip6tables -F own; nft flush chain inet own own");
+    }
+}
+
+#[test]
 fn long_packets_are_lost_where_the_pod_is_not_told() {
     for style in Style::ALL {
         let lab = lab(style);

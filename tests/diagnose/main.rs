@@ -11,9 +11,9 @@ mod in_pods;
 mod ipv6;
 mod lab;
 mod layer_2;
-mod nft_rules;
 mod pods;
 mod probes;
+mod random_rules;
 mod trace;
 mod usage;
 

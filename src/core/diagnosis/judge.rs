@@ -223,6 +223,7 @@ pub(super) mod tests {
             is_local: false,
             src: None,
             learned_mtu: None,
+            ttl: None,
         };
         seen.answers = [Answer::Way(way.clone()), Answer::Way(way)];
         let mut ruleset = Ruleset::default();

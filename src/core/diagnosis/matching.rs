@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 use super::native::{FAMILY, address_range};
 use super::packet::{Packet, Protocol, Seen};
@@ -244,16 +245,10 @@ impl<'a> Matching<'a> {
             "--tcp-flags" => self.flags(values),
             "--syn" => self.flags(&["FIN,SYN,RST,ACK", "SYN"]),
             "--length" => self.length(value),
-            "--ttl-eq" | "--ttl-lt" | "--ttl-gt" => {
-                let Some((own, value)) = traffic.ttl.zip(value.parse::<u8>().ok()) else {
-                    return Match::Unknown;
-                };
-                is(match option {
-                    "--ttl-lt" => own < value,
-                    "--ttl-gt" => own > value,
-                    _ => own == value,
-                })
-            }
+            "--udp-length" => self.udp_length(value),
+            "--ttl-eq" | "--hl-eq" => self.ttl(|own| within(own..=own, value)),
+            "--ttl-lt" | "--hl-lt" => self.ttl(|own| compared(value, |it| own < it)),
+            "--ttl-gt" | "--hl-gt" => self.ttl(|own| compared(value, |it| own > it)),
             _ => Match::Unknown,
         }
     }
@@ -329,10 +324,6 @@ impl<'a> Matching<'a> {
 
     /// Of a number of bytes, or a range of those.
     fn length(&self, value: &str) -> Match {
-        let (first, last) = value.split_once(':').unwrap_or((value, value));
-        let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else {
-            return Match::Unknown;
-        };
         let traffic = self.traffic;
         let header = if traffic.to.is_ipv4() { 20 } else { 40 };
         // The header of the protocol, and what a probe has behind it.
@@ -343,13 +334,27 @@ impl<'a> Matching<'a> {
             (Protocol::Udp, None) if traffic.is_reply => header..=u32::MAX,
             (_, None) => header + 8 + PAYLOAD..=header + 8 + PAYLOAD,
         };
-        if last < *own.start() || first > *own.end() {
-            Match::No
-        } else if first <= *own.start() && last >= *own.end() {
-            Match::Yes
-        } else {
-            Match::Unknown
-        }
+        within(own, value)
+    }
+
+    /// As [`Matching::length`], with the header of UDP alone.
+    fn udp_length(&self, value: &str) -> Match {
+        let traffic = self.traffic;
+        let own = match traffic.length {
+            _ if traffic.is_reply => 8..=u32::MAX,
+            Some(length) => {
+                let header = if traffic.to.is_ipv4() { 20 } else { 40 };
+                let length = length.saturating_sub(header);
+                length..=length
+            }
+            None => 8 + PAYLOAD..=8 + PAYLOAD,
+        };
+        within(own, value)
+    }
+
+    fn ttl(&self, compare: impl Fn(u32) -> Match) -> Match {
+        let own = self.traffic.ttl;
+        own.map_or(Match::Unknown, |own| compare(own.into()))
     }
 
     fn port(&self, list: &str) -> Match {
@@ -383,6 +388,29 @@ impl<'a> Matching<'a> {
             Some(false) => Match::No,
             None => Match::Unknown,
         }
+    }
+}
+
+fn compared(value: &str, is_met: impl Fn(u32) -> bool) -> Match {
+    match value.parse().map(is_met) {
+        Ok(true) => Match::Yes,
+        Ok(false) => Match::No,
+        Err(_) => Match::Unknown,
+    }
+}
+
+/// Whether what a packet may have is in `FIRST:LAST`, or is the number there.
+fn within(own: RangeInclusive<u32>, value: &str) -> Match {
+    let (first, last) = value.split_once(':').unwrap_or((value, value));
+    let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else {
+        return Match::Unknown;
+    };
+    if last < *own.start() || first > *own.end() {
+        Match::No
+    } else if first <= *own.start() && last >= *own.end() {
+        Match::Yes
+    } else {
+        Match::Unknown
     }
 }
 

@@ -242,9 +242,17 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
             Some(elements) => elements.clone(),
             None => return Some(false),
         },
-        operator if ["<", ">", "<=", ">=", "&", "|", "^", "/"].contains(&operator) => {
-            return Some(false);
+        operator if ["<", ">", "<=", ">=", "lt", "gt", "le", "ge"].contains(&operator) => {
+            let range = match (&fields[..], words.next()) {
+                ([field], Some(value)) => range(field, operator, value),
+                _ => None,
+            };
+            match range {
+                Some(range) => range,
+                None => return Some(false),
+            }
         }
+        operator if ["&", "|", "^", "/"].contains(&operator) => return Some(false),
         first => {
             let mut value = vec![first];
             for _ in 1..fields.len() {
@@ -317,6 +325,24 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
     Some(true)
 }
 
+/// What a number is compared with, as a range of numbers.
+fn range(field: &Field, operator: &str, value: &str) -> Option<String> {
+    let most: u32 = match field.option {
+        "--sport" | "--dport" => u16::MAX.into(),
+        "--ttl-eq" => u8::MAX.into(),
+        "--length" | "--udp-length" => u32::MAX,
+        _ => return None,
+    };
+    let value: u32 = value.parse().ok()?;
+    let (first, last) = match operator {
+        "<" | "lt" => (0, value.checked_sub(1)?),
+        "<=" | "le" => (0, value),
+        ">" | "gt" => (value.checked_add(1)?, most),
+        _ => (value, most),
+    };
+    (first <= most).then(|| format!("{first}-{last}"))
+}
+
 /// `tcp flags syn / fin,syn,rst,ack`, as iptables has it: the mask, and those that are set.
 fn flags<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Option<Vec<String>> {
     words.next_if_eq(&"tcp")?;
@@ -361,7 +387,7 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
                 "saddr" => of(own, "-s", address),
                 "daddr" => of(own, "-d", address),
                 "protocol" | "nexthdr" => of(own, "-p", plain),
-                "ttl" | "hoplimit" => of(own, "--ttl-eq", number),
+                "ttl" | "hoplimit" => of(own, "--ttl-eq", numbers),
                 "length" if word == "ip" => of(own, "--length", numbers),
                 _ => None,
             }
@@ -401,6 +427,7 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
             let option = match words.next()? {
                 "sport" => "--sport",
                 "dport" => "--dport",
+                "length" if word == "udp" => return of(transport(word), "--udp-length", numbers),
                 _ => return None,
             };
             of(transport(word), option, ports)
@@ -621,8 +648,21 @@ mod tests {
                 "meta nfproto ipv6 fib saddr . mark . iif oif missing drop",
                 &["--nfproto ip6 --unknown ? -j DROP"],
             ),
-            ("ip ttl 1 counter", &["--nfproto ip --ttl-eq 1"]),
-            ("ip ttl < 5 drop", &["--nfproto ip --unknown ? -j DROP"]),
+            ("ip ttl 1 counter", &["--nfproto ip --ttl-eq 1:1"]),
+            ("ip ttl < 5 drop", &["--nfproto ip --ttl-eq 0:4 -j DROP"]),
+            (
+                "ip6 hoplimit gt 5 drop",
+                &["--nfproto ip6 --ttl-eq 6:255 -j DROP"],
+            ),
+            (
+                "ip6 hoplimit > 255 drop",
+                &["--nfproto ip6 --unknown ? -j DROP"],
+            ),
+            (
+                "udp length >= 28 drop",
+                &["-p udp --udp-length 28:4294967295 -j DROP"],
+            ),
+            ("tcp dport <= 1024 drop", &["-p tcp --dport 0:1024 -j DROP"]),
             (
                 "meta length 1200-65535 drop",
                 &["--length 1200:65535 -j DROP"],
@@ -691,7 +731,7 @@ mod tests {
             "meta mark set 1 drop",
             "meta mark set ct mark",
             "meta mark set meta mark ^ 0x4000 masquerade",
-            "ip ttl < 5 dnat to 10.0.0.1",
+            "ip id < 5 dnat to 10.0.0.1",
             "add @own { ip saddr } drop",
             "ip daddr vmap { 10.0.0.1 : drop, 10.0.0.2",
             "queue to 1",

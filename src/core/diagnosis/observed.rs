@@ -240,6 +240,8 @@ pub struct Way {
     pub src: Option<IpAddr>,
     /// The path MTU that an error has reported, while the kernel remembers it.
     pub learned_mtu: Option<u32>,
+    /// The time to live that the route gives packets.
+    pub ttl: Option<u8>,
 }
 
 /// A pod: a network namespace of this node.
@@ -261,7 +263,7 @@ pub struct Pod {
     pub others: Vec<String>,
     /// Those at the same bridge that have the address of its gateway.
     pub rivals: Vec<String>,
-    /// The time to live of the IPv4 packets that it sends.
+    /// The time to live of the packets that it sends.
     pub ttl: Option<u8>,
     /// Its own firewall; nothing where that was not needed.
     pub firewall: Option<Seen<Firewall>>,

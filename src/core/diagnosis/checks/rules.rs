@@ -188,10 +188,7 @@ impl<'a> Case<'a> {
             iif: leg.ingress.map(|it| it.name.as_str()),
             oif: egress.map(|it| it.name.as_str()),
             mark: self.mark,
-            ttl: leg
-                .source
-                .and_then(|it| it.ttl)
-                .filter(|_| leg.packet.to.is_ipv4()),
+            ttl: leg.source.and_then(|it| it.ttl),
             ..Traffic::new(&leg.packet, leg.is_reply, self.own)
         }
     }

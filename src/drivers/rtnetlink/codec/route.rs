@@ -111,6 +111,8 @@ pub fn decode_way(kind: u16, payload: &[u8], links: &Links) -> Option<Way> {
     // A route of IPv6 may expire too.
     let is_own = header[0] == number_of(Family::Ipv4) || word(&header[8..])? & CLONED != 0;
     let mtu = || state.get(Attribute::Mtu)?.as_str().parse().ok();
+    let metrics = state.get(Attribute::Metrics);
+    let ttl = metrics.and_then(|it| it.fields().find_map(|it| it.strip_prefix("hoplimit=")));
     let is_learned = is_own && expires.is_some_and(|it| it != 0);
     Some(Way {
         dev: state.interfaces().next().map(Name::from),
@@ -118,6 +120,7 @@ pub fn decode_way(kind: u16, payload: &[u8], links: &Links) -> Option<Way> {
         is_local: kind.as_str() == "local",
         src: address(Attribute::Src),
         learned_mtu: is_learned.then(mtu).flatten(),
+        ttl: ttl.and_then(|it| it.parse().ok()),
     })
 }
 

@@ -1,13 +1,14 @@
-//! What is judged of rules of nft, beside what the kernel does with packets.
+//! What is judged of rules of nft and of iptables, beside what the kernel does with packets.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use netguard::diagnosis::firewall::{Mark, NativeChain, Traffic};
+use netguard::diagnosis::firewall::{Firewall, Mark, NativeChain, PAYLOAD, Ruleset, Traffic};
 use netguard::diagnosis::observed::{Packet, Protocol};
 use netguard::drivers::firewall::inspect;
 use netguard::model::Family;
+use netguard::resource::FirewallTable;
 
 use crate::lab::{Lab, OUTSIDE, POD_LINK, Style};
 
@@ -26,7 +27,7 @@ const SETS: &str = "
     set seen { type ipv4_addr; flags dynamic, timeout; timeout 1h; elements = { 10.65.0.2 }; }";
 
 /// Matches of any packet, of which a rule has some.
-const ANY: [&str; 26] = [
+const ANY: [&str; 33] = [
     "ip saddr 10.65.0.2",
     "ip saddr 10.65.0.0/16",
     "ip saddr != 10.65.0.0/24",
@@ -52,11 +53,18 @@ const ANY: [&str; 26] = [
     "meta mark != 0x10",
     "fib daddr type local",
     "ip ttl < 200",
+    "ip ttl < 63",
+    "ip ttl != 63",
+    "ip ttl { 1, 60-64 }",
     "meta length > 2000",
+    "meta length <= 40",
+    "ip length 40-100",
+    "limit rate 1/second",
+    "limit rate over 1/second burst 1 packets",
 ];
 
 /// Those of a protocol, of which it has one at most.
-const OF_PROTOCOL: [&str; 10] = [
+const OF_PROTOCOL: [&str; 15] = [
     "meta l4proto { tcp, udp }",
     "meta l4proto != icmp",
     "tcp dport 7",
@@ -67,6 +75,11 @@ const OF_PROTOCOL: [&str; 10] = [
     "icmp type { echo-reply, destination-unreachable }",
     "ip daddr . meta l4proto . th dport @services",
     "ip protocol udp",
+    "tcp dport > 7",
+    "udp dport <= 7",
+    "udp length 20",
+    "udp length < 20",
+    "udp length != 8-100",
 ];
 
 /// Verdict maps, which a rule ends with: in them HIT stands for a jump.
@@ -81,14 +94,64 @@ const MAPS: [&str; 5] = [
 /// The bit of the mark that a rule sets that is met.
 const MET: u32 = 1 << 31;
 
-fn rules() -> Vec<String> {
+/// Matches of iptables, of which a rule has some, but none twice.
+const OF_IPTABLES: [&str; 26] = [
+    "-s 10.65.0.2",
+    "-s 10.65.0.0/16",
+    "! -s 10.65.0.0/24",
+    "-d 8.8.8.0/24",
+    "-i cali+",
+    "! -i eth0",
+    "-o eth0",
+    "-m conntrack --ctstate NEW",
+    "-m conntrack ! --ctstate NEW",
+    "-m conntrack --ctstate RELATED,ESTABLISHED",
+    "-m mark --mark 0x10",
+    "-m mark ! --mark 0x10/0xf0",
+    "-m addrtype --dst-type LOCAL",
+    "-m ttl --ttl-eq 63",
+    "-m ttl ! --ttl-eq 63",
+    "-m ttl --ttl-lt 63",
+    "-m ttl --ttl-gt 10",
+    "-m length --length 40",
+    "-m length --length 0:39",
+    "-m length ! --length 90:100",
+    "-m limit --limit 1/sec",
+    "-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 1 --hashlimit-name x",
+    "-m statistic --mode nth --every 2 --packet 0",
+    "-m iprange --src-range 10.65.0.1-10.65.0.9",
+    "-m dscp ! --dscp 0",
+    "-m comment --comment \"-j DROP\"",
+];
+
+/// Those of a protocol, of which it has one.
+const OF_IPTABLES_PROTOCOL: [&str; 11] = [
+    "! -p icmp",
+    "-p tcp --dport 7",
+    "-p tcp ! --dport 80:90",
+    "-p tcp --sport 7",
+    "-p tcp --syn",
+    "-p tcp --tcp-flags SYN,ACK SYN,ACK",
+    "-p udp -m multiport --dports 7,9",
+    "-p udp -m udp ! --dport 7",
+    "-p udp",
+    "-p icmp --icmp-type 8",
+    "-p icmp ! --icmp-type 0",
+];
+
+/// Numbers that are the same each time.
+fn random() -> impl FnMut(usize) -> usize {
     let mut seed: u64 = 7;
-    let mut next = |most: usize| {
+    move |most| {
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(seed >> 33).expect("31 bits") % most
-    };
+    }
+}
+
+fn rules() -> Vec<String> {
+    let mut next = random();
     let mut rule = |index: usize| {
         let mut words: Vec<String> = (0..next(3))
             .map(|_| ANY[next(ANY.len())].to_owned())
@@ -104,27 +167,68 @@ fn rules() -> Vec<String> {
     (0..RULES).map(&mut rule).collect()
 }
 
-/// How often each of the rules was met.
+fn rules_of_iptables() -> Vec<String> {
+    let mut next = random();
+    let mut rule = |index: usize| {
+        let mut words: Vec<&str> = Vec::new();
+        // A module has other words behind its name.
+        let name = |it: &str| {
+            let it = it.trim_start_matches("! ").trim_start_matches("-m ");
+            it.split(' ').next().map(str::to_owned)
+        };
+        for _ in 0..next(3) {
+            let more = OF_IPTABLES[next(OF_IPTABLES.len())];
+            if words.iter().all(|it| name(it) != name(more)) {
+                words.push(more);
+            }
+        }
+        if next(2) == 0 {
+            words.push(OF_IPTABLES_PROTOCOL[next(OF_IPTABLES_PROTOCOL.len())]);
+        }
+        format!("{} -j h{index}", words.join(" "))
+    };
+    (0..RULES).map(&mut rule).collect()
+}
+
+/// How often each of the rules of nft was met.
 fn counted(lab: &Lab) -> Vec<u64> {
     let listed = lab.node.try_run("nft list table inet own").stdout;
     let listed = String::from_utf8(listed).expect("UTF-8");
-    let count = |index| {
-        let (_, chain) = listed
-            .split_once(&format!("chain h{index} {{"))
-            .expect("a chain");
-        let (_, count) = chain.split_once("counter packets ").expect("a counter");
-        count
-            .split(' ')
-            .next()
-            .expect("a number")
-            .parse()
-            .expect("a number")
+    numbers(|index| {
+        let (_, chain) = listed.split_once(&format!("chain h{index} {{"))?;
+        let (_, count) = chain.split_once("counter packets ")?;
+        count.split(' ').next()
+    })
+}
+
+/// And of those of iptables.
+fn counted_by_iptables(lab: &Lab) -> Vec<u64> {
+    let listed = lab.node.try_run("iptables-save -c -t mangle").stdout;
+    let listed = String::from_utf8(listed).expect("UTF-8");
+    numbers(|index| {
+        let (before, _) = listed.split_once(&format!("] -A h{index} "))?;
+        let (_, count) = before.rsplit_once('[')?;
+        count.split(':').next()
+    })
+}
+
+fn numbers<'a>(count: impl Fn(usize) -> Option<&'a str>) -> Vec<u64> {
+    let number = |index| {
+        count(index)
+            .and_then(|it| it.parse().ok())
+            .expect("a counter")
     };
-    (0..RULES).map(count).collect()
+    (0..RULES).map(number).collect()
+}
+
+fn firewall(lab: &Lab) -> Firewall {
+    let read = || Ok::<_, netguard_lab::Error>(inspect(Family::Ipv4));
+    let firewall = lab.node.namespace.within(read).expect("a thread");
+    firewall.expect("a firewall")
 }
 
 #[test]
-fn what_is_judged_of_random_rules_is_what_the_kernel_does() {
+fn what_is_judged_of_random_rules_of_nft_is_what_the_kernel_does() {
     let lab = Lab::new(Style::Routed);
     let rules = rules();
     let chains = rules.iter().enumerate().map(|(index, rule)| {
@@ -147,26 +251,70 @@ table inet own {{
 }}
 END"
     ));
-    let read = || Ok::<_, netguard_lab::Error>(inspect(Family::Ipv4));
-    let firewall = lab.node.namespace.within(read).expect("a thread");
-    let firewall = firewall.expect("a firewall");
+    let firewall = firewall(&lab);
     let is_own = |it: &&NativeChain| it.table == "inet own";
     let native = firewall.foreign.iter().filter_map(|it| it.rules.as_ref());
     let native = native.clone().find(is_own).expect("the table");
+    let judged = (&firewall, &*native.ruleset, NativeChain::TABLE);
+    compare(&lab, &rules, judged, || counted(&lab));
+}
+
+#[test]
+fn what_is_judged_of_random_rules_of_iptables_is_what_the_kernel_does() {
+    let lab = Lab::new(Style::Routed);
+    let rules = rules_of_iptables();
+    let of_each = |text: &dyn Fn(usize) -> String| (0..RULES).map(text).collect::<String>();
+    let names = of_each(&|it| format!(":r{it} -\n:h{it} -\n"));
+    let jumps = of_each(&|it| format!("-A each -j r{it}\n"));
+    let chains = of_each(&|it| {
+        format!(
+            "-A r{it} -j MARK --set-mark 0x10\n-A r{it} {}\n-A h{it} -j MARK --or-mark {MET:#x}\n",
+            rules[it]
+        )
+    });
+    let own = lab.style.pod();
+    lab.node.run(&format!(
+        "iptables-restore <<'END'
+*mangle
+:each -
+{names}-A FORWARD -s {own} -m conntrack --ctstate NEW -j each
+-A FORWARD -s {OUTSIDE} -m conntrack --ctstate ESTABLISHED -j each
+{jumps}{chains}COMMIT
+END"
+    ));
+    let firewall = firewall(&lab);
+    let has_own = |it: &&Ruleset| {
+        let key = (FirewallTable::Mangle, "each".to_owned());
+        it.chains.contains_key(&key)
+    };
+    let ruleset = firewall.rulesets.iter().find(has_own).expect("the table");
+    let judged = (&firewall, ruleset, FirewallTable::Mangle);
+    compare(&lab, &rules, judged, || counted_by_iptables(&lab));
+}
+
+/// Sends packets, and compares what is expected of them with what the rules have counted.
+fn compare(
+    lab: &Lab,
+    rules: &[String],
+    (firewall, ruleset, table): (&Firewall, &Ruleset, FirewallTable),
+    counted: impl Fn() -> Vec<u64>,
+) {
+    let own = lab.style.pod();
+    let payload = [0; PAYLOAD as usize];
     let to: SocketAddr = format!("{OUTSIDE}:7").parse().expect("an address");
     // One packet goes, and where there is an answer one comes.
-    let icmp = || assert!(lab.pings("-c 1 -W 20"));
+    let icmp = || assert!(lab.pings(&format!("-c 1 -W 20 -s {PAYLOAD}")));
     let tcp = || _ = TcpStream::connect_timeout(&to, Duration::from_secs(20));
     let udp = || {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        socket.send_to(b"x", to).expect("it is sent");
+        socket.send_to(&payload, to).expect("it is sent");
     };
     for (protocol, port, is_answered) in [
         (Protocol::Icmp, None, true),
         (Protocol::Tcp, Some(7), true),
         (Protocol::Udp, Some(7), false),
     ] {
-        let before = counted(&lab);
+        let before = counted();
         let send = || {
             match protocol {
                 Protocol::Icmp => icmp(),
@@ -179,7 +327,7 @@ END"
             Protocol::Icmp => icmp(),
             _ => lab.pod.namespace.within(send).expect("a thread"),
         }
-        let after = counted(&lab);
+        let after = counted();
         let packet = Packet {
             from: own.parse().expect("an address"),
             to: to.ip(),
@@ -202,11 +350,12 @@ END"
                 let traffic = Traffic {
                     iif: Some(iif),
                     oif: Some(oif),
+                    // Either is forwarded once.
+                    ttl: Some(63),
                     ..Traffic::new(&packet, is_reply, &nobody)
                 };
-                let table = NativeChain::TABLE;
                 let chain = format!("r{index}");
-                let outcome = firewall.outcome(&native.ruleset, table, &chain, &traffic);
+                let outcome = firewall.outcome(ruleset, table, &chain, &traffic);
                 let Mark { value, known } = outcome.mark;
                 let is_judged = outcome.unsure.is_empty() && known & MET != 0;
                 is_judged.then_some(u64::from(value & MET != 0))
