@@ -219,16 +219,21 @@ impl Applied {
         let mut verdicts = Verdicts::default();
         let mut unknown = Vec::new();
         for ways in &self.ways {
-            let judged: Vec<Judgement<'_>> = ways
-                .iter()
-                .enumerate()
-                .filter_map(|(number, pass)| {
-                    unknown.extend(unknown::unknown(pass, settings));
-                    // The same systemd, where it matters.
-                    let boot = self.boot.get(number).or(self.boot.last())?;
-                    Some(world.judge(pass, boot))
-                })
-                .collect();
+            // What the same systemd applies, where that matters.
+            let is_same = ways.len() == self.boot.len();
+            let mut judged: Vec<Judgement<'_>> = Vec::new();
+            for (number, pass) in ways.iter().enumerate() {
+                unknown.extend(unknown::unknown(pass, settings));
+                let boots = match is_same {
+                    true => &self.boot[number..=number],
+                    false => &self.boot,
+                };
+                judged.extend(boots.iter().map(|boot| world.judge(pass, boot)));
+            }
+            let several = match ways.len() {
+                1 => &self.boot[0],
+                _ => &ways[0],
+            };
             for it in judged.iter().flat_map(|it| &it.found) {
                 verdicts.wrong.extend(it.wrong(it.by));
             }
@@ -245,7 +250,7 @@ impl Applied {
                 .filter(|it| is_doubtful(it));
             unknown.extend(doubtful.map(|it| {
                 let guarded = &settings.invariants[it.invariant].selector;
-                Unknown::version(guarded, it.setting, ways[0].why_several)
+                Unknown::version(guarded, it.setting, several.why_several)
             }));
             if let Some(last) = judged.into_iter().next_back() {
                 unknown.extend(last.unknown);

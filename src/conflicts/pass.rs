@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::reader;
 use super::setting::Setting;
 use crate::model::{Applier, Origin, Selector, SysctlKey, Value};
 
@@ -36,6 +37,10 @@ pub struct Pass {
     pub replaced: Vec<(Setting, Origin)>,
     /// Whether a key that has the value already is not written.
     pub skips_equal: bool,
+    /// Whether wildcards are letters.
+    pub is_literal: bool,
+    /// Whether a pattern finds the keys of a new interface by glob(3), as others.
+    pub globs_new: bool,
     /// The paths that braces of a pattern stand for, with its line: udev applies none of
     /// them for a new interface, and none is taken for a name where it finds nothing.
     pub choices: Vec<(Origin, Arc<str>)>,
@@ -68,8 +73,30 @@ impl Pass {
             spared: Spared::default(),
             replaced: Vec::new(),
             skips_equal: false,
+            is_literal: false,
+            globs_new: false,
             choices: Vec::new(),
             why_several: VERSIONS,
+        }
+    }
+
+    /// Whether a setting is applied to a key of a new interface, as udev runs it.
+    pub fn is_for_new(&self, setting: &Setting, key: &SysctlKey) -> bool {
+        let is_pattern = setting.is_pattern();
+        match setting.path() {
+            Some(path) if self.is_literal || self.globs_new && !is_pattern => {
+                setting.key.matches(key) && reader::has_prefix(path, key)
+            }
+            Some(path) if self.globs_new && is_pattern => {
+                // The prefix is not found in what glob(3) makes of `\/`.
+                let found = setting.finds(key).filter(|_| !path.contains("\\/"));
+                found.is_some_and(|path| self.spared.from(&path, key).is_none())
+            }
+            _ => {
+                let is_free =
+                    || !self.is_choice(setting) && self.spared.from(key.path(), key).is_none();
+                setting.is_for_new(key) && (!is_pattern || is_free())
+            }
         }
     }
 

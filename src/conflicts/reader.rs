@@ -1,8 +1,8 @@
 //! How the versions of systemd-sysctl and of procps's `sysctl --system` read a
 //! file of sysctl.d(5). They differ more than their manual pages say.
 //!
-//! From src/sysctl/sysctl.c of systemd 219 (RHEL 7), 239 (RHEL 8) and 252, and
-//! from sysctl.c of procps 3.3.9 to 4.0.5.
+//! From src/sysctl/sysctl.c of systemd 219 (RHEL 7), 229, 237, 239 (RHEL 8) and 252,
+//! and from sysctl.c of procps 3.3.9 to 4.0.5.
 
 use std::borrow::Cow;
 
@@ -18,14 +18,25 @@ const LONGEST_LINE: usize = 1 << 20;
 /// systemd-sysctl, by what changed in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Systemd {
-    /// RHEL 7's: reads /etc/sysctl.conf last, and knows no `-KEY = VALUE`.
-    V219,
-    /// `-KEY = VALUE`; from 231 to 243.
+    /// 219 of RHEL 7.0 to 7.3: reads /etc/sysctl.conf last, lines in pieces of 2047
+    /// bytes, knows no `-KEY = VALUE`, and applies settings in random order.
+    Rhel7,
+    /// 219-40, in RHEL 7.4, and later: in the order of the files (rhbz#1382244).
+    Rhel7_4,
+    /// As `Rhel7`, without /etc/sysctl.conf.
+    V209,
+    /// In the order of the files (systemd#4205).
+    V232,
+    /// Lines of any length (systemd#7618).
+    V237,
+    /// `-KEY = VALUE`: 239 of RHEL 8, and 243 (systemd#13191).
     V239,
     /// Patterns and `-KEY`, and paths simplified.
     V244,
-    /// Writes no value that a key has already.
+    /// Writes no value that a key has already, and to no path that goes up (systemd#20746).
     V250,
+    /// Looks for the key of a new interface below that interface only (systemd#24031).
+    V252,
 }
 
 /// procps, by what changed in its `sysctl --system`.
@@ -53,6 +64,8 @@ pub struct Entry {
     pub text: Option<String>,
     /// Where it is.
     pub place: Origin,
+    /// Whether its reader takes it for a pattern.
+    pub is_pattern: bool,
 }
 
 impl Entry {
@@ -71,19 +84,18 @@ impl Entry {
 
     /// The keys that a write to the path reaches; `None` where it reaches none.
     pub fn selector(&self) -> Option<Selector> {
-        selector(&self.path)
+        keys(&self.path, self.is_pattern)
     }
 
     /// The same for each choice of the braces in it, with the path: systemd-sysctl
     /// expands those of a pattern. `None` where they stand for too many to follow.
     pub fn expanded(&self) -> Option<Vec<(String, Selector)>> {
-        let paths = if is_pattern(&self.path) {
-            braces(&self.path)?
-        } else {
-            vec![self.path.clone()]
-        };
+        if !self.is_pattern {
+            let own = self.selector().map(|it| (self.path.clone(), it));
+            return Some(own.into_iter().collect());
+        }
         let named = |path: String| selector(&path).map(|selector| (path, selector));
-        Some(paths.into_iter().filter_map(named).collect())
+        Some(braces(&self.path)?.into_iter().filter_map(named).collect())
     }
 }
 
@@ -107,6 +119,13 @@ pub fn finds_new(pattern: &str, key: &SysctlKey) -> bool {
         && (whole == key.path()
             || (is_pattern(&whole)
                 && (is_found(&whole) || braces(&whole).is_some_and(|it| it.iter().any(is_found)))))
+}
+
+/// Whether a path has the prefix that udev runs systemd-sysctl with for the interface of
+/// a key, part by part as it is written.
+pub fn has_prefix(path: &str, key: &SysctlKey) -> bool {
+    let parts = path.split('/').filter(|it| !it.is_empty());
+    !path.starts_with('/') && parts.zip(key.segments()).take(4).all(|(a, b)| a == b)
 }
 
 /// Whether a part of a pattern matches a name as fnmatch(3) has it.
@@ -180,14 +199,41 @@ fn unescaped(part: &str) -> String {
 
 impl Systemd {
     /// From the oldest.
-    pub const ALL: [Systemd; 4] = [Systemd::V219, Systemd::V239, Systemd::V244, Systemd::V250];
+    pub const ALL: [Systemd; 9] = [
+        Systemd::Rhel7,
+        Systemd::Rhel7_4,
+        Systemd::V209,
+        Systemd::V232,
+        Systemd::V237,
+        Systemd::V239,
+        Systemd::V244,
+        Systemd::V250,
+        Systemd::V252,
+    ];
+
+    /// Whether it applies /etc/sysctl.conf after all other files.
+    pub fn reads_sysctl_conf(self) -> bool {
+        matches!(self, Systemd::Rhel7 | Systemd::Rhel7_4)
+    }
+
+    /// Whether wildcards are such, and not letters.
+    pub fn knows_patterns(self) -> bool {
+        self >= Systemd::V244
+    }
+
+    /// Whether it applies settings in the order in which it has read them.
+    pub fn is_ordered(self) -> bool {
+        !matches!(self, Systemd::Rhel7 | Systemd::V209)
+    }
 
     /// The lines of a file that mean something.
     pub fn entries(self, file: &Text) -> Vec<Entry> {
         let lines = file.lines().flat_map(|(number, line)| {
             let parts: Vec<&str> = match self {
-                Systemd::V219 => pieces(line, 2047).into_iter().map(until_nul).collect(),
-                Systemd::V239 => line.split('\0').collect(),
+                _ if self < Systemd::V237 => {
+                    pieces(line, 2047).into_iter().map(until_nul).collect()
+                }
+                Systemd::V237 | Systemd::V239 => line.split('\0').collect(),
                 _ => line.split(['\0', '\r']).collect(),
             };
             parts.into_iter().map(move |part| (number, part))
@@ -207,30 +253,36 @@ impl Systemd {
         }
         let (key, text) = match line.split_once('=') {
             Some((key, text)) => (key.trim_matches(blank), Some(text.trim_matches(blank))),
-            None if self >= Systemd::V244 && line.starts_with('-') => (line, None),
+            None if self.knows_patterns() && line.starts_with('-') => (line, None),
             None => return None,
         };
         let key = match (self, key.strip_prefix('-')) {
             (Systemd::V239, Some(key)) => key,
-            (Systemd::V244 | Systemd::V250, Some(key)) => key.trim_matches(blank),
+            (_, Some(key)) if self.knows_patterns() => key.trim_matches(blank),
             _ => key,
         };
         let path = swapped(key);
         let path = match self {
             // It refuses to write to a path that goes up, once it has found it.
-            Systemd::V244 | Systemd::V250
-                if path.split('/').any(|it| it == "..") && !is_too_long(&path) =>
+            _ if !self.knows_patterns() => path,
+            _ if self >= Systemd::V250
+                && path.split('/').any(|it| it == "..")
+                && !is_too_long(&path) =>
             {
                 return None;
             }
-            Systemd::V244 | Systemd::V250 => simplified(&path),
-            _ => path,
+            _ => simplified(&path),
         };
-        Some(entry(path, text, file, number))
+        Some(entry(path, text, file, number, self.knows_patterns()))
     }
 }
 
 impl Procps {
+    /// Whether wildcards are such, and not letters.
+    pub fn knows_patterns(self) -> bool {
+        self >= Procps::V4_0_0
+    }
+
     /// The lines of a file that mean something.
     pub fn entries(self, file: &Text) -> Vec<Entry> {
         let lines = file.lines().flat_map(|(number, line)| {
@@ -248,7 +300,13 @@ impl Procps {
                     Procps::V3_3_10 | Procps::V3_3_15 | Procps::V3_3_17 => self.cut(line),
                     Procps::V4_0_0 | Procps::V4_0_4 => parsed(line),
                 }?;
-                Some(entry(swapped(key), text, file, number))
+                Some(entry(
+                    swapped(key),
+                    text,
+                    file,
+                    number,
+                    self.knows_patterns(),
+                ))
             })
             .collect()
     }
@@ -301,8 +359,9 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }
 
-fn entry(path: String, text: Option<&str>, file: &Text, number: u32) -> Entry {
+fn entry(path: String, text: Option<&str>, file: &Text, number: u32, patterns: bool) -> Entry {
     Entry {
+        is_pattern: patterns && is_pattern(&path),
         path,
         text: text.map(str::to_owned),
         place: super::tree::origin(file, number),
@@ -344,7 +403,7 @@ fn swapped(key: &str) -> String {
 }
 
 /// Whether a path goes up from the folder of an interface.
-pub fn leaves_interface(path: &str) -> bool {
+pub fn leaves_interface(path: &str, patterns: bool) -> bool {
     let parts: Vec<&str> = path
         .split('/')
         .filter(|it| !matches!(*it, "" | "."))
@@ -352,7 +411,7 @@ pub fn leaves_interface(path: &str) -> bool {
     let leaves = |it: &[&str]| {
         matches!(it, [folder, name, ".."]
             if has_interfaces(folder)
-                && !is_pattern(name)
+                && !(patterns && is_pattern(name))
                 && !matches!(*name, "all" | "default" | ".."))
     };
     parts.windows(3).any(leaves)
@@ -427,9 +486,13 @@ pub fn named(key: &str) -> Option<Selector> {
     selector(&swapped(key))
 }
 
-/// The keys of a path that a reader keeps.
+/// The keys of a path that a reader keeps that knows patterns.
 fn selector(path: &str) -> Option<Selector> {
-    let is_pattern = is_pattern(path);
+    keys(path, is_pattern(path))
+}
+
+/// The keys of a path that a reader keeps.
+fn keys(path: &str, is_pattern: bool) -> Option<Selector> {
     // glob(3) takes a backslash for an escape, open(2) for a letter. No folder
     // has a dot, and a name without a folder is no key.
     let unescaped = path.replace("\\/", "/");
@@ -448,7 +511,7 @@ fn selector(path: &str) -> Option<Selector> {
         .split('/')
         .map(|part| match is_pattern {
             true => glob(part),
-            false => part.chars().map(escaped).collect(),
+            false => part.chars().map(letter).collect(),
         })
         .collect();
     Selector::parse(&parts.join("/")).ok()
@@ -459,7 +522,15 @@ fn is_pattern_part(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(is_pattern)
 }
 
-/// A letter as a selector has it.
+/// A letter as a selector has it, be it a wildcard elsewhere.
+fn letter(c: char) -> Cow<'static, str> {
+    match c {
+        '*' | '?' | '[' => format!("\\x{:02x}", u32::from(c)).into(),
+        c => escaped(c),
+    }
+}
+
+/// What is no wildcard, as a selector has it.
 fn escaped(c: char) -> Cow<'static, str> {
     match c {
         '\\' => "\\x5c".into(),
@@ -482,10 +553,7 @@ pub fn glob(part: &str) -> String {
                     break;
                 };
                 rest = &rest[next.len_utf8()..];
-                match next {
-                    '*' | '?' | '[' | '\\' => glob += &format!("\\x{:02x}", u32::from(next)),
-                    other => glob += &escaped(other),
-                }
+                glob += &letter(next);
             }
             '[' => match brackets(rest) {
                 Brackets::Closed(members, after) => {
@@ -700,7 +768,7 @@ mod tests {
             real: std::sync::Arc::default(),
             text: format!("{long}/../net/*/tag = 1\nnet/../net/*/tag = 1\n").into(),
         };
-        let entries = Systemd::V250.entries(&file);
+        let entries = Systemd::V252.entries(&file);
         let kept: Vec<bool> = entries.iter().map(Entry::is_too_long).collect();
         assert_eq!(kept, [true]);
     }

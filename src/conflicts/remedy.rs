@@ -2,7 +2,7 @@
 //! tried on the model of those who apply the files.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::line::{Line, Wrong};
@@ -34,6 +34,7 @@ pub fn find(
         last: sysctl_d::last(tree),
         shared: shared(lines),
         overridden: overridden(lines),
+        spellings: spellings(lines, settings),
         count: Cell::new(0),
     };
     for line in lines.iter_mut() {
@@ -160,6 +161,21 @@ fn overridden(lines: &[Line]) -> HashSet<Origin> {
     overridden.map(|it| it.place.clone()).collect()
 }
 
+fn spellings(lines: &[Line], settings: &Settings) -> HashMap<Origin, BTreeSet<String>> {
+    let mut spellings: HashMap<Origin, BTreeSet<String>> = HashMap::new();
+    for line in lines {
+        if let (Kind::Sysctl(path), Selector::Key(_)) = (&line.kind, &line.conflict.key) {
+            let spelled = match path.contains('.') {
+                true => path.to_string(),
+                false => path.replace('/', "."),
+            };
+            let origin = settings.invariants[line.invariant].origin.clone();
+            spellings.entry(origin).or_default().insert(spelled);
+        }
+    }
+    spellings
+}
+
 fn shared(lines: &[Line]) -> Wrong {
     let mut seen = Wrong::new();
     let all = lines.iter().flat_map(|it| &it.wrong);
@@ -184,6 +200,8 @@ struct Trial<'a> {
     shared: Wrong,
     /// The lines that others take precedence over now.
     overridden: HashSet<Origin>,
+    /// The keys that lines spell, by where what they do not agree with is required.
+    spellings: HashMap<Origin, BTreeSet<String>>,
     /// How many trees were tried.
     count: Cell<usize>,
 }
@@ -250,7 +268,8 @@ impl Trial<'_> {
     }
 
     fn resolve(&mut self, line: &mut Line, wanted: &Value) {
-        let candidates = candidates(self.tree, &self.last, line, wanted);
+        let mut candidates = candidates(self.tree, &self.last, line, wanted);
+        candidates.extend(self.together(line, wanted));
         let resolves = |steps: &Vec<Step>| {
             self.remains(steps, &line.wrong).is_empty() && !self.makes_unknown(steps)
         };
@@ -296,6 +315,21 @@ impl Trial<'_> {
         self.left = after;
         line.remedy = told(&steps);
         line.steps = steps;
+    }
+
+    /// Each line that does not agree with a requirement replaced by one with the same key:
+    /// what is left where any of them may be the last.
+    fn together(&self, line: &Line, wanted: &Value) -> Option<Vec<Step>> {
+        let origin = &self.settings.invariants[line.invariant].origin;
+        let keys = self.spellings.get(origin).filter(|it| it.len() > 1)?;
+        let steps = keys.iter();
+        let steps: Vec<Step> = steps
+            .map(|key| Step::add(DROP_IN, format!("{key} = {wanted}")))
+            .collect();
+        steps
+            .iter()
+            .all(|it| it.is_possible(self.tree))
+            .then_some(steps)
     }
 
     /// Adds what of a line stays wrong in the end.

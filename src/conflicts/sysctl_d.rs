@@ -38,32 +38,59 @@ pub fn is_applied(path: &Path) -> bool {
 
 /// The ways in which this systemd-sysctl may apply them, the likeliest last.
 ///
-/// Up to 229 at least it has a hash that is not ordered: what it reads first may be applied last.
-/// That matters where one setting changes the key of another, so each of those may be the last.
+/// Up to 231 its hash is not ordered: what it reads first may be applied last. That matters
+/// where one setting changes the key of another, or has another path to the same key: each of
+/// those may be the last, after the others in any order.
 pub fn boots(tree: &Tree, systemd: Systemd) -> Vec<Pass> {
-    let pass = boot(tree, systemd);
-    let changes_others = |it: &Setting| match &it.key {
-        Selector::Key(key) => facts::resets_others(key),
-        _ => false,
-    };
-    let (sources, others): (Vec<Setting>, Vec<Setting>) =
-        pass.settings.iter().cloned().partition(changes_others);
-    if systemd != Systemd::V219 || sources.is_empty() || pass.settings.len() == 1 {
+    /// With more, two orders each would take too long.
+    const MOST: usize = 24;
+    let mut pass = boot(tree, systemd);
+    if systemd.is_ordered() {
         return vec![pass];
     }
-    let reversed = |all: &[Setting]| all.iter().rev().cloned().collect::<Vec<_>>();
-    let orders = [
-        reversed(&pass.settings),
-        [&others[..], &sources].concat(),
-        [others.clone(), reversed(&sources)].concat(),
-        pass.settings.clone(),
+    let mut count: HashMap<SysctlKey, usize> = HashMap::new();
+    for key in pass.settings.iter().filter_map(|it| it.key.key()) {
+        *count.entry(key.clone().canonical()).or_default() += 1;
+    }
+    let is_entangled = |key: &SysctlKey| {
+        facts::resets_others(key) || count.get(&key.clone().canonical()) > Some(&1)
+    };
+    let entangled = pass.settings.iter().enumerate();
+    let entangled = entangled.filter(|(_, it)| it.key.key().is_some_and(is_entangled));
+    let entangled: Vec<usize> = entangled.map(|(at, _)| at).collect();
+    if entangled.is_empty() || pass.settings.len() == 1 {
+        return vec![pass];
+    }
+    if entangled.len() > MOST {
+        pass.doubts.push(Doubt {
+            key: None,
+            at: pass.settings.len(),
+            place: None,
+            value: None,
+            why: format!("{RANDOM_ORDER} (more than {MOST} settings)"),
+        });
+    }
+    pass.why_several = RANDOM_ORDER;
+    let (first, last): (Vec<usize>, Vec<usize>) =
+        (0..pass.settings.len()).partition(|it| !entangled.contains(it));
+    let own: Vec<usize> = (0..pass.settings.len()).collect();
+    let reversed = |all: &[usize]| -> Vec<usize> { all.iter().rev().copied().collect() };
+    let mut orders = vec![
+        reversed(&own),
+        [&last[..], &first].concat(),
+        [&first[..], &last].concat(),
     ];
-    let in_order = |settings| Pass {
-        settings,
-        why_several: RANDOM_ORDER,
+    for at in entangled.iter().take(MOST) {
+        let others: Vec<usize> = own.iter().copied().filter(|it| it != at).collect();
+        orders.extend([reversed(&others), others].map(|it| [&it[..], &[*at]].concat()));
+    }
+    orders.retain(|it| *it != own);
+    orders.push(own);
+    let in_order = |order: &Vec<usize>| Pass {
+        settings: order.iter().map(|it| pass.settings[*it].clone()).collect(),
         ..pass.clone()
     };
-    orders.into_iter().map(in_order).collect()
+    orders.iter().map(in_order).collect()
 }
 
 /// Why it is not known what old versions do.
@@ -73,7 +100,7 @@ const RANDOM_ORDER: &str = "systemd-sysctl of this version applies settings in r
 /// As this systemd-sysctl applies them, in the order of the files.
 fn boot(tree: &Tree, systemd: Systemd) -> Pass {
     let mut files = by_name(tree, &SYSTEMD);
-    if systemd == Systemd::V219 {
+    if systemd.reads_sysctl_conf() {
         files.extend(tree.read(SYSCTL_CONF));
     }
     let entries = files.iter().flat_map(|file| systemd.entries(file));
@@ -96,9 +123,11 @@ fn boot(tree: &Tree, systemd: Systemd) -> Pass {
         kept.push(Some(entry));
     }
     let entries: Vec<Entry> = kept.into_iter().flatten().collect();
-    pass.settings = applied(&entries, systemd >= Systemd::V244, true);
+    pass.settings = applied(&entries, true);
     pass.skips_equal = systemd >= Systemd::V250;
-    if systemd >= Systemd::V244 {
+    pass.is_literal = !systemd.knows_patterns();
+    pass.globs_new = systemd < Systemd::V252;
+    if systemd.knows_patterns() {
         for entry in &entries {
             let why = match entry.text.is_some() && entry.is_too_long() {
                 true => Some("systemd-sysctl may end here: a part of the path is too long"),
@@ -143,11 +172,8 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
     let mut files = globbed(tree, folders);
     files.extend(tree.read(SYSCTL_CONF));
     let entries: Vec<Entry> = files.iter().flat_map(|file| procps.entries(file)).collect();
-    let knows_patterns = procps >= Procps::V4_0_0;
-    let mut pass = Pass::new(
-        Applier::SysctlSystem,
-        applied(&entries, knows_patterns, false),
-    );
+    let mut pass = Pass::new(Applier::SysctlSystem, applied(&entries, false));
+    pass.is_literal = !procps.knows_patterns();
     let names = conf_paths(tree, folders, true).into_iter();
     let odd = names.filter(|it| reader::has_odd_brackets(it));
     pass.doubts.extend(odd.map(|path| Doubt {
@@ -168,7 +194,7 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
         globs.retain(|it| matches!(it.0, Selector::Pattern(_)));
         pass.spared.globs = globs;
     }
-    if knows_patterns {
+    if procps.knows_patterns() {
         let globs = std::mem::take(&mut pass.spared.globs);
         pass.spared = Spared {
             globs,
@@ -208,17 +234,14 @@ fn globbed(tree: &Tree, folders: &[&str]) -> Vec<Text> {
 
 /// The lines with patterns that an older systemd-sysctl does not know.
 pub fn patterns(tree: &Tree) -> Vec<Setting> {
-    let mut all = boot(tree, Systemd::V250).settings;
+    let mut all = boot(tree, Systemd::V252).settings;
     all.retain(|it| matches!(it.key, Selector::Pattern(_)));
     all
 }
 
 /// What is written, from first to last.
-fn applied(entries: &[Entry], patterns: bool, braces: bool) -> Vec<Setting> {
-    let settings = entries.iter().flat_map(|it| settings(it, braces));
-    settings
-        .filter(|it| patterns || matches!(it.key, Selector::Key(_)))
-        .collect()
+fn applied(entries: &[Entry], braces: bool) -> Vec<Setting> {
+    entries.iter().flat_map(|it| settings(it, braces)).collect()
 }
 
 fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
@@ -227,8 +250,12 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
     };
     let setting = |(path, key): (String, Selector)| {
         let how = match &path {
-            path if reader::leaves_interface(path) => How::Unknown(LEAVES_INTERFACE),
-            path if reader::has_odd_brackets(path) => How::Unknown(ODD_BRACKETS),
+            path if reader::leaves_interface(path, entry.is_pattern) => {
+                How::Unknown(LEAVES_INTERFACE)
+            }
+            path if entry.is_pattern && reader::has_odd_brackets(path) => {
+                How::Unknown(ODD_BRACKETS)
+            }
             _ => How::Sets,
         };
         let kind = Kind::Sysctl(path.into());

@@ -14,22 +14,54 @@ const NEWEST: u32 = 257;
 /// The versions of systemd that the node may have: one where it is known. A tree
 /// without a systemd is taken for one that will have a new one.
 pub fn systemd(tree: &Tree) -> Vec<Systemd> {
+    let is_debian = || is_multiarch(tree, SYSTEMD);
     if let Some(version) = shared_library(tree) {
         return vec![match version {
-            ..244 => Systemd::V239,
+            ..232 => Systemd::V209,
+            232..237 => Systemd::V232,
+            // RHEL 8 has taught it `-KEY = VALUE`.
+            239 if !is_debian() => Systemd::V239,
+            237..243 => Systemd::V237,
+            243 => Systemd::V239,
             244..250 => Systemd::V244,
-            250.. => Systemd::V250,
+            250..252 => Systemd::V250,
+            252.. => Systemd::V252,
         }];
     }
     // Before 231 there was none; the version of libsystemd.so.0 shows which it is.
     let old = libraries(tree, SYSTEMD);
     match old.iter().filter_map(|it| leading_number(it)).max() {
-        Some(0..=14) => vec![Systemd::V219],
-        Some(15..=26) => vec![Systemd::V239],
+        Some(0..=6) if !is_debian() => vec![rhel_7(tree)],
+        Some(0..=16) => vec![Systemd::V209],
+        Some(23) if !is_debian() => vec![Systemd::V239],
+        Some(17..=26) => vec![Systemd::V232, Systemd::V237],
+        Some(27) => vec![Systemd::V239],
         Some(28..=32) => vec![Systemd::V244],
-        Some(33..) => vec![Systemd::V250],
+        Some(33..=34) => vec![Systemd::V250],
+        Some(35..) => vec![Systemd::V252],
         _ if has_systemd(tree) => Systemd::ALL.to_vec(),
-        _ => vec![Systemd::V250],
+        _ => vec![Systemd::V252],
+    }
+}
+
+/// The systemd 219 of RHEL 7 and what is made from it: which of the two depends on the
+/// minor release. Where that is not known, it may apply settings in any order.
+fn rhel_7(tree: &Tree) -> Systemd {
+    let releases = ["/etc/redhat-release", "/etc/system-release"];
+    let texts = releases.into_iter().filter_map(|it| tree.read(it));
+    let is_ordered = |text: &str| {
+        let numbers = text.split("release ").nth(1).unwrap_or_default();
+        let mut numbers = numbers.split('.').map_while(leading_number);
+        match (numbers.next(), numbers.next()) {
+            (Some(7), minor) => minor >= Some(4),
+            // From 219-42 on.
+            (Some(2), _) => text.starts_with("Amazon Linux"),
+            _ => false,
+        }
+    };
+    match texts.map(|it| is_ordered(&it.text)).next() {
+        Some(true) => Systemd::Rhel7_4,
+        _ => Systemd::Rhel7,
     }
 }
 
@@ -56,8 +88,8 @@ pub fn procps(tree: &Tree, systemd: &[Systemd]) -> Vec<Procps> {
     }
     match systemd {
         // A node as old as that has a procps as old.
-        [Systemd::V219] => vec![V3_3_10],
-        [Systemd::V239] => vec![V3_3_15],
+        [Systemd::Rhel7 | Systemd::Rhel7_4 | Systemd::V209] => vec![V3_3_10],
+        [Systemd::V232 | Systemd::V237 | Systemd::V239] => vec![V3_3_15],
         [_] if !has_procps(tree) => vec![V4_0_0, V4_0_4],
         _ => vec![V3_3_10, V3_3_15, V3_3_17, V4_0_0, V4_0_4],
     }
@@ -70,11 +102,15 @@ pub fn networkd(tree: &Tree) -> Vec<u32> {
         return vec![version];
     }
     let versions = systemd(tree).into_iter().flat_map(|it| match it {
-        Systemd::V219 => &[219][..],
+        Systemd::Rhel7 | Systemd::Rhel7_4 => &[219][..],
+        Systemd::V209 => &[229],
+        Systemd::V232 => &[232],
+        Systemd::V237 => &[237],
         Systemd::V239 => &[239],
         // Those of distributions, and today's.
         Systemd::V244 => &[245, 249],
-        Systemd::V250 => &[252, 255, NEWEST],
+        Systemd::V250 => &[250],
+        Systemd::V252 => &[252, 255, NEWEST],
     });
     versions.copied().collect()
 }

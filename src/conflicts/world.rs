@@ -248,7 +248,7 @@ impl<'a> World<'a> {
         }
         for (number, setting) in pass.settings.iter().enumerate() {
             match &setting.key {
-                Selector::Key(key) if !setting.is_pattern() => {
+                Selector::Key(key) if pass.is_literal || !setting.is_pattern() => {
                     kernel.apply(key, setting, number, pass.skips_equal);
                 }
                 _ => {
@@ -303,13 +303,8 @@ impl<'a> World<'a> {
         let twin = facts::twin(key);
         let sources = [Some(key), twin.as_ref()].into_iter().flatten();
         for (number, setting) in boot.settings.iter().enumerate() {
-            let is_set = |source: &&SysctlKey| {
-                let is_free = || {
-                    !boot.is_choice(setting) && boot.spared.from(source.path(), source).is_none()
-                };
-                setting.is_for_new(source) && (!setting.is_pattern() || is_free())
-            };
-            for source in sources.clone().filter(is_set) {
+            let is_set = |source: &SysctlKey| boot.is_for_new(setting, source);
+            for source in sources.clone().filter(|it| is_set(it)) {
                 match &setting.value {
                     Some(text) if setting.doubt(source).is_some() => slot.forget(text, number),
                     Some(text) if source == key => {

@@ -328,7 +328,9 @@ fn alone(
         // Who was not known to apply anything may do so now, as was said.
         let is_said = |row: &Json| is_left(settings, &drifts(row, "drifts"), by, path);
         let is_known = is_unknown_applier(json, by) && rows(json).any(is_said);
-        if !is_left(settings, &leaves, by, path) && !is_known {
+        // Another order of the same lines.
+        let is_random = is_random(json, settings, &key_at(path));
+        if !is_left(settings, &leaves, by, path) && !is_known && !is_random {
             let _ = writeln!(
                 told,
                 "{by}: {path} is wrong because this was done alone: {row}"
@@ -624,6 +626,18 @@ fn is_doubtful(json: &Json, settings: &Settings, key: &SysctlKey, by: &str) -> b
     let mut selectors = implied.map(|it| it.selector.clone());
     is_unknown(json, &Selector::Key(key.clone()), by)
         || selectors.any(|it| is_unknown(json, &it, by))
+}
+
+/// Whether it was said that a key depends on the order, which is another at each boot.
+fn is_random(json: &Json, settings: &Settings, key: &SysctlKey) -> bool {
+    let random = |it: &&Json| {
+        it["why"]
+            .as_str()
+            .is_some_and(|it| it.contains("random order"))
+    };
+    let all = json["unknown"].as_array().expect("unknown").iter();
+    let random: Vec<Json> = all.filter(random).cloned().collect();
+    is_doubtful(&serde_json::json!({ "unknown": random }), settings, key, "")
 }
 
 /// Whether it was said that it cannot be known what a key will be, or what somebody
