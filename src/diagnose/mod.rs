@@ -44,7 +44,7 @@ use crate::model::{Family, SysctlKey, Value};
 use crate::resource::{Attribute, Prefix, Resource};
 use crate::words::plain;
 use log::{COUNT, Log, Ways};
-use namespaces::{Found, Space, Spaces};
+use namespaces::{Found, Space, Spaces, address};
 use probe::{Pace, Whole};
 
 /// Why there is nothing to judge.
@@ -96,15 +96,23 @@ pub struct Observed {
 /// In which the kernel reports how long connections are kept; and a bit more.
 const SECOND: Duration = Duration::from_millis(1050);
 
-/// What is read of a namespace, for packets of this family.
-fn listings(family: Family) -> [Listing; 5] {
-    [
-        Listing::Addresses,
-        Listing::Neighbours,
-        Listing::Fdb,
-        Listing::Routes(family),
-        Listing::Rules(family),
-    ]
+/// What is read of a namespace, for packets of these families.
+fn listings(families: &[Family]) -> Vec<Listing> {
+    let any = [Listing::Addresses, Listing::Neighbours, Listing::Fdb];
+    let of_family = |it: &Family| [Listing::Routes(*it), Listing::Rules(*it)];
+    any.into_iter()
+        .chain(families.iter().flat_map(of_family))
+        .collect()
+}
+
+/// The families that the question may be about: an address says which.
+fn families(question: &Question) -> &'static [Family] {
+    let mut words = [&question.pod, &question.dest].into_iter();
+    match words.find_map(|it| address(it)) {
+        Some(IpAddr::V4(_)) => &[Family::Ipv4],
+        Some(IpAddr::V6(_)) => &[Family::Ipv6],
+        None => &[Family::Ipv4, Family::Ipv6],
+    }
 }
 
 /// Reads all that the question is about.
@@ -115,7 +123,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     trace::remove_stale();
     let inspector = Inspector::open();
     let mut inspector = inspector.map_err(|error| failed("opening rtnetlink", &error))?;
-    let node = read_node(&mut inspector)?;
+    let node = read_node(&mut inspector, families(question))?;
     let spaces = Spaces::new(&node, &mut inspector, [&question.pod, &question.dest])?;
     let pod = spaces.resolve(&question.pod, &node, true)?;
     let pod = match pod {
@@ -194,7 +202,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
             (None, question.is_traced.then(untraced), Log::default())
         }
     };
-    let node = read_node(&mut inspector)?;
+    let node = read_node(&mut inspector, &[family])?;
     let addresses = [[packet.from, packet.to], [packet.to, packet.from]];
     let mut pods = [None, None];
     for ((pod, end), addresses) in pods.iter_mut().zip(&ends).zip(addresses) {
@@ -409,19 +417,9 @@ fn failed(what: &str, error: &io::Error) -> Error {
     Error::Failed(format!("{what}: {}", plain(error)))
 }
 
-/// All of the node's network that is needed: of which family shows only when both ends are
-/// known.
-fn read_node(inspector: &mut Inspector) -> Result<Network, Error> {
-    let all = [
-        Listing::Addresses,
-        Listing::Neighbours,
-        Listing::Fdb,
-        Listing::Routes(Family::Ipv4),
-        Listing::Rules(Family::Ipv4),
-        Listing::Routes(Family::Ipv6),
-        Listing::Rules(Family::Ipv6),
-    ];
-    let node = inspector.network(&all);
+/// All of the node's network that is needed.
+fn read_node(inspector: &mut Inspector, families: &[Family]) -> Result<Network, Error> {
+    let node = inspector.network(&listings(families));
     node.map_err(|Errno(errno)| {
         let error = io::Error::from_raw_os_error(errno);
         failed("reading the node's network", &error)
@@ -443,7 +441,7 @@ fn read_pod(
     let family = Prefix::whole(own).family();
     let (network, answer, ttl) = space.within(|| {
         let mut inspector = Inspector::open()?;
-        let network = inspector.network(&listings(family));
+        let network = inspector.network(&listings(&[family]));
         let network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
         let answer = inspector.way(own, to, None, 0);
         let ttl = ttl(family, &answer);

@@ -85,6 +85,16 @@ impl Space {
     }
 }
 
+/// The address that a word is.
+pub fn address(word: &str) -> Option<IpAddr> {
+    let whole = || {
+        let network = Prefix::parse(word)?;
+        (network == Prefix::whole(network.address)).then_some(network.address)
+    };
+    let address: IpAddr = word.parse().ok().or_else(whole)?;
+    Some(address.to_canonical())
+}
+
 /// Moves this thread there; the process may have gone, and its number have another.
 fn enter(path: &Path, inode: u64) -> io::Result<()> {
     let file = File::open(path).map_err(|error| match error.kind() {
@@ -175,13 +185,10 @@ impl Spaces {
     /// # Errors
     /// Where it means nothing, or what it means is not there.
     pub fn resolve(&self, word: &str, node: &Network, is_pod: bool) -> Result<Found, Error> {
-        let network = Prefix::parse(word).filter(|_| word.contains('/'));
-        let whole = network.filter(|it| *it == Prefix::whole(it.address));
-        let address = word.parse().ok().or(whole.map(|it| it.address));
-        if let Some(address) = address {
-            return Ok(self.at(address.to_canonical(), node, is_pod));
+        if let Some(address) = address(word) {
+            return Ok(self.at(address, node, is_pod));
         }
-        if network.is_some() {
+        if Prefix::parse(word).is_some_and(|_| word.contains('/')) {
             let text = format!("{word} is a network; name one address");
             return Err(Error::Usage(text));
         }

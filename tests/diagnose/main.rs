@@ -14,6 +14,7 @@ mod layer_2;
 mod pods;
 mod probes;
 mod random_rules;
+mod scale;
 mod trace;
 mod usage;
 

@@ -46,6 +46,12 @@ const INET: u8 = 2;
 pub(super) const BRIDGE: u8 = 7;
 const INET6: u8 = 10;
 
+/// Whether it lists a route of IPv6.
+pub fn is_ipv6_route(message: &Message<'_>) -> bool {
+    let family = message.payload.first().copied().and_then(family_of);
+    message.kind == NEW_ROUTE && family == Some(Family::Ipv6)
+}
+
 /// What one dump brings. The kernels before 4.20 take no narrower filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Listing {
