@@ -125,6 +125,48 @@ fn a_flush_in_steps_is_a_flush() {
     }
 }
 
+/// The last step empties a chain of nothing but the rule of its owner, who might do so as well:
+/// but not right after a flush, and hardly for ever.
+#[test]
+fn what_is_emptied_right_after_a_flush_is_a_part_of_it() {
+    const OTHER: &str = "PREROUTING -j DROP";
+    for (pause, is_restored) in [(1, true), (6, false)] {
+        let mut node = node_with_chains(None);
+        node.chains_changed(&[&[OTHER], &SERVICES[..]].concat());
+        node.chains_changed(&[&[OTHER], &SERVICES[..1], &SERVICES[2..]].concat());
+        node.chains_changed(&[&[OTHER], &SERVICES[..]].concat());
+        // PREROUTING is flushed.
+        node.chains_changed(&SERVICES[1..]);
+        let jumps = |node: &Node| node.kernel[&resource(CHAINS)].attribute(Attribute::Jumps);
+        assert!(jumps(&node).as_str().contains("PREROUTING"));
+        node.pass(Duration::from_secs(pause));
+        let mut rest: Vec<&str> = vec![OTHER];
+        rest.extend(SERVICES.iter().filter(|it| !it.starts_with("OUTPUT")));
+        for _ in 0..2 {
+            node.chains_changed(&rest);
+            let found = jumps(&node);
+            assert_eq!(found.as_str().contains("OUTPUT"), is_restored, "{found}");
+        }
+        node.pass(Duration::from_secs(5));
+        node.chains_changed(&rest);
+        assert!(!jumps(&node).as_str().contains("OUTPUT"));
+    }
+}
+
+/// What was accepted as its owner's removal was the first step of a flush after all.
+#[test]
+fn a_flush_includes_what_was_emptied_right_before() {
+    let mut node = node_with_chains(None);
+    let all = [&SERVICES[..], &["POSTROUTING -j KUBE-SERVICES"]].concat();
+    node.chains_changed(&all);
+    node.chains_changed(&all[1..]);
+    node.chains_changed(&SERVICES[2..]);
+    let found = node.kernel[&resource(CHAINS)].attribute(Attribute::Jumps);
+    for chain in ["PREROUTING", "OUTPUT", "POSTROUTING"] {
+        assert!(found.as_str().contains(chain), "{found}");
+    }
+}
+
 #[test]
 fn an_owner_may_flush_its_chains_and_nobody_else() {
     let by = |comm: &str, parent: &str| {

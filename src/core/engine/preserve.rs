@@ -57,6 +57,8 @@ pub struct GoodStates {
     recalled: HashMap<Resource, GoodState>,
     /// What each was emptied of last, which may be the beginning of a flush, and when.
     emptied: HashMap<ValueId, (Monotonic, State)>,
+    /// When each was flushed last: that may go on.
+    flushed: HashMap<ValueId, Monotonic>,
 }
 
 impl GoodStates {
@@ -68,6 +70,21 @@ impl GoodStates {
     pub fn remove(&mut self, id: ValueId) {
         self.changed |= self.ids.remove(&id);
         self.emptied.remove(&id);
+        self.flushed.remove(&id);
+    }
+
+    /// It was flushed. What follows while that may be in progress makes it last no longer: an
+    /// owner is not held up for ever.
+    fn flushed(&mut self, id: ValueId, now: Monotonic) {
+        if !self.is_being_flushed(id, now) {
+            self.flushed.insert(id, now);
+        }
+    }
+
+    /// Whether a flush of it may still be in progress.
+    fn is_being_flushed(&self, id: ValueId, now: Monotonic) -> bool {
+        let flushed = self.flushed.get(&id);
+        flushed.is_some_and(|at| now.since(*at) <= STEPS)
     }
 
     /// An interface is gone.
@@ -114,8 +131,10 @@ impl Engine {
             return;
         };
         // An owner too may remove one rule after another, each of which is the only one of its chain.
-        let is_flush =
-            |it: &State| rules.is_flushed(it, found, false) && rules.lacks_others(it, found);
+        let is_flush = |it: &State| {
+            rules.is_flushed(good, found, false)
+                || rules.is_flushed(it, found, false) && rules.lacks_others(it, found)
+        };
         if let Some(before) = before.filter(is_flush) {
             tracked.good = Some(before);
             return;
@@ -281,7 +300,11 @@ impl Engine {
         self.good_states.changed |= !is_known;
         let rules = tracked.key.rules();
         let good = tracked.good.as_ref().filter(|good| *good != found);
-        let is_flushed = good.is_some_and(|it| rules.is_flushed(it, found, tracked.is_lost));
+        let goes_on = self.good_states.is_being_flushed(id, now);
+        let is_flushed = good.is_some_and(|it| {
+            rules.is_flushed(it, found, tracked.is_lost)
+                || goes_on && rules.emptied(it, found).is_some()
+        });
         let may_be_owner = !rules.owners().is_empty();
         let by_process = tracked.writer();
         let source = tracked.cause.as_ref().map(|it| it.source);
@@ -311,6 +334,7 @@ impl Engine {
                     self.ask(id, writer, About::Flush, !found.exists(), now);
                     return None;
                 }
+                self.good_states.flushed(id, now);
                 if let Some(tracked) = self.values.get_mut(id) {
                     tracked.is_lost = true;
                 }
@@ -358,6 +382,9 @@ impl Engine {
                 About::Change => self.is_of_restart(writer),
                 About::Flush => !self.is_by_owner(id, writer),
             };
+            if let (About::Flush, true) = (about, is_lost) {
+                self.good_states.flushed(id, self.now);
+            }
             if is_removed && !is_lost {
                 self.removal_accepted(id, self.now);
             }
