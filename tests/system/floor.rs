@@ -123,7 +123,8 @@ fn assert_lacking() {
     assert_eq!(refused.raw_os_error(), Some(libc::ENOPROTOOPT));
 }
 
-fn install(rules: BTreeMap<libc::c_long, Vec<SeccompRule>>, errno: libc::c_int) {
+/// Has calls that a rule is for fail; all of those that have none.
+pub fn install(rules: BTreeMap<libc::c_long, Vec<SeccompRule>>, errno: libc::c_int) {
     let errno = SeccompAction::Errno(errno.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, TargetArch::x86_64);
     let program: BpfProgram = filter
@@ -133,7 +134,7 @@ fn install(rules: BTreeMap<libc::c_long, Vec<SeccompRule>>, errno: libc::c_int) 
 }
 
 /// All of the conditions on a call's arguments, by their number.
-fn rule(conditions: &[(u8, (SeccompCmpOp, u64))]) -> SeccompRule {
+pub fn rule(conditions: &[(u8, (SeccompCmpOp, u64))]) -> SeccompRule {
     let condition = |(argument, (operator, value)): &(u8, (SeccompCmpOp, u64))| {
         SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, operator.clone(), *value)
     };
@@ -143,6 +144,6 @@ fn rule(conditions: &[(u8, (SeccompCmpOp, u64))]) -> SeccompRule {
         .expect("a condition on an argument")
 }
 
-fn equal(value: libc::c_int) -> (SeccompCmpOp, u64) {
+pub fn equal(value: libc::c_int) -> (SeccompCmpOp, u64) {
     (SeccompCmpOp::Eq, u64::from(value.unsigned_abs()))
 }
