@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -202,6 +203,31 @@ fn chains_come_back_where_none_is_made_in_the_transaction_that_deletes_it() {
         guard.wait_for_restore(CNI_KEY);
     }
     assert!(guard.told_of("restore-failed").is_empty());
+}
+
+/// Between the two transactions of such a one, as others have made the chains by then.
+#[test]
+fn what_was_deleted_alone_is_not_taken_for_the_change_of_another() {
+    alone(false);
+    shell("cp /usr/sbin/xtables-nft-multi /run/multi");
+    break_programs(
+        "case ${0##*/} in *-restore) cat > /run/input.$$\n\
+         case $(cat /run/input.$$) in\n\
+         *'\n-X '*'\n-N '*) echo \"${0##*/}: line 3 failed\" >&2; exit 1;;\n\
+         *'\n-N '*) for n in 1 2 3; do mkdir /run/refused.$n 2>&- || continue\n\
+         echo \"${0##*/}: line 2 failed\" >&2; exit 1; done;; esac\n\
+         exec < /run/input.$$; esac\n\
+         exec /run/multi ${0##*/} \"$@\"",
+    );
+    restore(PORTMAP);
+    let mut guard = started(CNI);
+    let before = saved("nat");
+    shell("iptables -t nat -F");
+    wait_for("nat", &without_others(&before));
+    let restored = guard.wait_for_restore(CNI_KEY);
+    assert!(Path::new("/run/refused.3").exists());
+    let input = format!("/run/input.{}", restored.field("OBJECT_PID"));
+    assert!(!Path::new(&input).exists(), "{restored:?}");
 }
 
 #[test]

@@ -40,12 +40,13 @@ impl Helper {
             ask: Ask::Read(chains, Some(Backend::Nft)),
         };
         write(&mut self.stream, &Call::Table(request)).expect("a request");
-        match read(&mut self.stream).expect("an answer") {
-            Some(Answer::Ok(Reply::Chains(mut all))) => {
+        let answer = read::<Answer>(&mut self.stream).expect("an answer");
+        match answer.map(|it| it.and_then(|it| it.reply)) {
+            Some(Ok(Reply::Chains(mut all))) => {
                 let table = all.pop().expect("a table");
                 Ok(table.chains.into_iter().collect())
             }
-            Some(Answer::Err(fault)) => Err(fault.text),
+            Some(Err(fault)) => Err(fault.text),
             other => panic!("{other:?}"),
         }
     }

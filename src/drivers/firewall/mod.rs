@@ -603,8 +603,9 @@ fn try_one(rule: &Rule, link: &mut io::Result<link::Link>) -> (Verdict, Forms) {
         Ok(link) => link,
         Err(error) => return unknown(plain(error)),
     };
-    let forms = match link.call::<Answer>(&Call::of_table(table, ask), |_| ()) {
-        Ok(Ok(Reply::Forms(forms, _))) => forms.into_iter().next().unwrap_or_default(),
+    let answer = link.call::<Answer>(&Call::of_table(table, ask), |_| ());
+    let forms = match answer.map(|it| it.and_then(|it| it.reply)) {
+        Ok(Ok(Reply::Forms(forms))) => forms.into_iter().next().unwrap_or_default(),
         Ok(Ok(_)) => return unknown("an unexpected answer".to_owned()),
         Ok(Err(fault)) => return unknown(fault.text),
         Err(error) => return unknown(plain(&error)),

@@ -217,8 +217,17 @@ pub enum Change {
     Policy(String, String),
 }
 
-/// The answer to a request.
-pub type Answer = Result<Reply, Fault>;
+/// The answer to a request, or why there is none.
+pub type Answer = Result<Answered, Fault>;
+
+/// What came of a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answered {
+    /// What was found or done, or why not.
+    pub reply: Result<Reply, Fault>,
+    /// The processes of the programs that were to change something, whether or not they did.
+    pub pids: Vec<u32>,
+}
 
 /// What was found or done.
 #[derive(Debug, Serialize, Deserialize)]
@@ -228,10 +237,10 @@ pub enum Reply {
     Chains(Vec<Tables>),
     /// How large the table is, for each of the names.
     Extents(Vec<Extent>),
-    /// The changes are made, by the programs with these process ids.
-    Done(Vec<u32>),
-    /// How each rule is listed, in the order asked, found out by these processes.
-    Forms(Vec<Forms>, Vec<u32>),
+    /// The changes are made.
+    Done,
+    /// How each rule is listed, in the order asked.
+    Forms(Vec<Forms>),
 }
 
 /// The chains of one backend.

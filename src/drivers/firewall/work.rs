@@ -13,7 +13,8 @@ use super::link::Helper;
 use super::order::Order;
 use super::own::OwnProcesses;
 use super::protocol::{
-    Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, IN_PART, Reply, Spec, Tables,
+    Answered, Ask, Backend, Call, Chain, Change, Extent, Fault, Form, Forms, IN_PART, Reply, Spec,
+    Tables,
 };
 use super::same::contradicted;
 use super::worker::{Reports, Worker};
@@ -169,7 +170,9 @@ impl Work {
     }
 
     fn ask(&mut self, table: TableId, ask: Ask) -> Result<Reply, Fault> {
-        self.helper.ask(&Call::of_table(table, ask))
+        let answered: Answered = self.helper.ask(&Call::of_table(table, ask))?;
+        answered.pids.into_iter().for_each(|pid| self.own.add(pid));
+        answered.reply
     }
 
     fn read(
@@ -353,10 +356,9 @@ impl Work {
                 rules: specs,
                 may_load,
             };
-            let Reply::Forms(forms, pids) = self.ask(table, rules_of)? else {
+            let Reply::Forms(forms) = self.ask(table, rules_of)? else {
                 return Err(Fault::unexpected());
             };
-            pids.into_iter().for_each(|pid| self.own.add(pid));
             for (rule, forms) in rules.into_iter().zip(forms) {
                 // What is not known may be later.
                 if !forms.iter().any(|(_, it)| matches!(it, Form::Lacks(_))) {
@@ -614,7 +616,7 @@ impl Work {
     fn make(&mut self, table: TableId, changes: &Changes) -> Result<(), Fault> {
         for (backend, changes) in changes {
             match self.ask(table, Ask::Commit(*backend, changes.clone()))? {
-                Reply::Done(pids) => pids.into_iter().for_each(|pid| self.own.add(pid)),
+                Reply::Done => {}
                 _ => return Err(Fault::unexpected()),
             }
         }

@@ -30,7 +30,8 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::protocol::{
-    Answer, Ask, Call, Fault, Forms, KEEPALIVE, Reply, Request, Spec, read, write, write_keepalive,
+    Answer, Answered, Ask, Call, Fault, Forms, KEEPALIVE, Reply, Request, Spec, read, write,
+    write_keepalive,
 };
 use crate::model::Family;
 use crate::resource::{ChainName, FirewallChains, FirewallTable};
@@ -155,7 +156,7 @@ fn answer_all(mut stream: UnixStream) -> io::Result<()> {
                 let _ = ask.send(request);
                 answers.recv().map_err(io::Error::other)?
             }
-            _ => answer(&request, &mut tools),
+            _ => Ok(answer(&request, &mut tools)),
         };
         connection.answer(&answer)?;
     }
@@ -193,19 +194,23 @@ fn work_alone(asked: &Receiver<Request>, answers: &Sender<Answer>) {
     let alone = leave_network();
     let mut tools = Tools::default();
     while let Ok(request) = asked.recv() {
-        let answer = alone.clone().and_then(|()| answer(&request, &mut tools));
+        let answer = alone.clone().map(|()| answer(&request, &mut tools));
         if answers.send(answer).is_err() {
             return;
         }
     }
 }
 
-fn answer(request: &Request, tools: &mut Tools) -> Answer {
+fn answer(request: &Request, tools: &mut Tools) -> Answered {
     let Request { family, table, .. } = request;
-    answer_of(request, tools).map_err(|fault| fault.of(format!("table {table} ({family})")))
+    let mut pids = Vec::new();
+    let reply = reply(request, tools, &mut pids)
+        .map_err(|fault| fault.of(format!("table {table} ({family})")));
+    Answered { reply, pids }
 }
 
-fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
+/// Answers with programs that change something, whose processes are added to `pids`.
+fn reply(request: &Request, tools: &mut Tools, pids: &mut Vec<u32>) -> Result<Reply, Fault> {
     let invalid = || Fault::new(libc::EINVAL, "invalid request");
     let family = Family::of(&request.family).ok_or_else(invalid)?;
     let table = FirewallTable::of(&request.table).ok_or_else(invalid)?;
@@ -244,12 +249,11 @@ fn answer_of(request: &Request, tools: &mut Tools) -> Answer {
         Ask::Commit(backend, changes) => {
             let tool = tools.iter_mut().find(|it| it.backend() == *backend);
             let none = || Fault::new(libc::ENOPKG, "there is no such iptables");
-            let pids = tool.ok_or_else(none)?.commit(table, changes)?;
-            Ok(Reply::Done(pids))
+            tool.ok_or_else(none)?.commit(table, changes, pids)?;
+            Ok(Reply::Done)
         }
         Ask::Normalise { rules, may_load } => {
-            let (forms, pids) = forms(tools, table, rules, *may_load)?;
-            Ok(Reply::Forms(forms, pids))
+            forms(tools, table, rules, *may_load, pids).map(Reply::Forms)
         }
     }
 }
@@ -259,16 +263,16 @@ fn forms(
     table: FirewallTable,
     rules: &[Spec],
     may_load: bool,
-) -> Result<(Vec<Forms>, Vec<u32>), Fault> {
-    let mut pids = Vec::new();
+    pids: &mut Vec<u32>,
+) -> Result<Vec<Forms>, Fault> {
     let mut forms: Vec<Forms> = vec![Vec::new(); rules.len()];
     for tool in tools {
-        let of_tool = tool.normalise(table, rules, may_load, &mut pids)?;
+        let of_tool = tool.normalise(table, rules, may_load, pids)?;
         for (all, form) in forms.iter_mut().zip(of_tool) {
             all.push((tool.backend(), form));
         }
     }
-    Ok((forms, pids))
+    Ok(forms)
 }
 
 #[cfg(test)]

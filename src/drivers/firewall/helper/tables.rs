@@ -264,27 +264,32 @@ impl Tool {
     }
 
     /// Makes these changes, all or none; with iptables 1.8.4 the first of two transactions may be
-    /// made alone. Returns the processes that did.
+    /// made alone. The processes that make them are added to `pids`.
     ///
     /// # Errors
     /// Where a name is none, or the program fails.
-    pub fn commit(&mut self, table: FirewallTable, changes: &[Change]) -> Result<Vec<u32>, Fault> {
+    pub fn commit(
+        &mut self,
+        table: FirewallTable,
+        changes: &[Change],
+        pids: &mut Vec<u32>,
+    ) -> Result<(), Fault> {
         let (deleted, others): (Vec<&Change>, Vec<&Change>) = changes
             .iter()
             .partition(|it| matches!(it, Change::Delete(_)));
         let is_split = self.deletes_first && !deleted.is_empty();
         if !is_split {
-            match self.restore(table, changes) {
+            match self.restore(table, changes, pids) {
                 Err(fault) if !deleted.is_empty() && is_unexplained(&fault) => {}
-                made => return Ok(vec![made?]),
+                made => return made,
             }
         }
         // iptables-nft-restore 1.8.4 makes no chain that it deletes in the same transaction.
         // Between two of them an owner may make it, and the second fails.
-        let deleted = self.restore(table, deleted)?;
-        let made = self.restore(table, others)?;
+        self.restore(table, deleted, pids)?;
+        self.restore(table, others, pids)?;
         self.deletes_first = true;
-        Ok(vec![deleted, made])
+        Ok(())
     }
 
     /// Makes these changes in one transaction.
@@ -292,7 +297,8 @@ impl Tool {
         &self,
         table: FirewallTable,
         changes: impl IntoIterator<Item = &'a Change>,
-    ) -> Result<u32, Fault> {
+        pids: &mut Vec<u32>,
+    ) -> Result<(), Fault> {
         let mut input = format!("*{}\n", table.as_str());
         for change in changes {
             input.push_str(&line_of(change)?);
@@ -300,19 +306,19 @@ impl Tool {
         }
         input.push_str("COMMIT\n");
         let ran = run_when(&self.restore, &["--noflush", WAIT], &input, |own| {
+            pids.push(own);
             // Legacy tables have a lock.
             if self.backend == Backend::Nft {
                 others::wait(own);
             }
         })?;
-        match self.check(&ran) {
-            Ok(()) => Ok(ran.pid),
+        self.check(&ran).map_err(|fault| {
             // Each rule was tried before: another program was faster. It is read again at once.
-            Err(fault) if OVERTAKEN.iter().any(|it| fault.text.contains(it)) => {
-                Err(Fault::new(libc::EEXIST, fault.text))
+            match OVERTAKEN.iter().any(|it| fault.text.contains(it)) {
+                true => Fault::new(libc::EEXIST, fault.text),
+                false => fault,
             }
-            Err(fault) => Err(fault),
-        }
+        })
     }
 
     /// How these rules are listed, found out in this network namespace, which must be
@@ -383,8 +389,7 @@ impl Tool {
             input.push('\n');
         }
         input.push_str("COMMIT\n");
-        let ran = run(&self.restore, &[WAIT], &input)?;
-        pids.push(ran.pid);
+        let ran = run_when(&self.restore, &[WAIT], &input, |own| pids.push(own))?;
         self.check(&ran)?;
         // Each chain lists its rules in the order given.
         let mut listed: BTreeMap<String, _> = self
