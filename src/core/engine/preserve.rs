@@ -21,8 +21,8 @@ use crate::resource::{Desired, Resource, State};
 /// How long the writer of a preserved kernel parameter is waited for.
 const DETECTION: Duration = Duration::from_millis(20);
 
-/// How long what a resource was emptied of may be the beginning of a flush: several commands,
-/// each of which may wait for the lock of iptables.
+/// The longest time between the removals of one flush by several commands, each of which may wait
+/// for the lock of iptables.
 const STEPS: Duration = Duration::from_secs(5);
 
 /// The questions of this module: those about records count from 0.
