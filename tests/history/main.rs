@@ -157,6 +157,22 @@ fn a_time_that_journalctl_does_not_know_is_reported_in_its_words() {
 }
 
 #[test]
+fn an_end_before_the_beginning_needs_no_other_form_of_time() {
+    let root = scratch("order");
+    let said = refused(
+        netguard().arg("--root").arg(&root).args([
+            "history",
+            "--since",
+            "2026-11-30",
+            "--until",
+            "2026-11-29",
+        ]),
+        2,
+    );
+    assert_eq!(said, "netguard: --since must be earlier than --until\n");
+}
+
+#[test]
 fn without_a_journal_it_says_where_it_looked() {
     let root = scratch("none");
     for verb in ["history", "watch"] {

@@ -115,9 +115,10 @@ impl Journalctl {
             Ok(status) if status.success() => {
                 why_empty().or_else(|| (!said.is_empty()).then_some(Error::Incomplete(said)))
             }
-            Ok(_) if self.timed && TIME_ERRORS.iter().any(|it| said.starts_with(it)) => {
+            Ok(_) if self.timed && said.starts_with(UNREADABLE_TIME) => {
                 Some(Error::Time(said.trim_end_matches('.').to_owned()))
             }
+            Ok(_) if self.timed && said.starts_with(TIME_ORDER) => Some(Error::TimeOrder),
             Ok(status) => Some(why_empty().unwrap_or_else(|| {
                 Error::Failed(if said.is_empty() {
                     status.to_string()
@@ -130,11 +131,10 @@ impl Journalctl {
     }
 }
 
-/// What journalctl says of times that it cannot read, or that follow each other.
-const TIME_ERRORS: [&str; 2] = [
-    "Failed to parse timestamp",
-    "--since= must be before --until=",
-];
+/// What journalctl prints about a time that it cannot read.
+const UNREADABLE_TIME: &str = "Failed to parse timestamp";
+/// And about an end before the beginning.
+const TIME_ORDER: &str = "--since= must be before --until=";
 
 /// Why there may be nothing to show, which journalctl's JSON does not contain.
 fn why_empty(root: &Path) -> Option<Error> {

@@ -83,6 +83,9 @@ pub enum Error {
          yesterday or -1h"
     )]
     Time(String),
+    /// The times follow each other the wrong way round.
+    #[error("--since must be earlier than --until")]
+    TimeOrder,
     /// It failed, immediately or later.
     #[error("journalctl: {0}")]
     Failed(String),
@@ -147,7 +150,7 @@ impl Error {
 
     /// Whether it is about how the question was put.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Error::Time(_) | Error::SavedTime)
+        matches!(self, Error::Time(_) | Error::TimeOrder | Error::SavedTime)
     }
 }
 
