@@ -120,6 +120,7 @@ wrote net.ipv4.conf.cali*.rp_filter = 1 (was 0) on 290 keys, 1 (was 2) on 10 key
     net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 wrote net.ipv4.conf.eth0.forwarding = 1 (was 0)
 skipped kernel.panic: it is 0, must be 10 (observe mode)
+cannot write net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
 301 of 603 values OK, 301 drifted (301 in observe mode), 1 pending, 301 restored
 "
     );

@@ -146,11 +146,10 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
         let invariant = *governing.get(&*drift.selector)?;
         Some((invariant, deed, &drift.key, value))
     });
-    // What does not exist is only counted: parameters come with their interfaces.
     let left = engine.watched().filter_map(|it| {
         let (deed, value) = match it.state {
             Phase::Unread | Phase::Unreadable => unread(&it),
-            _ => pending(&it).filter(|_| it.seen.is_some())?,
+            _ => pending(&it)?,
         };
         Some((it.invariant, deed, it.key, value))
     });

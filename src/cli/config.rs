@@ -1,6 +1,8 @@
 //! `netguard config`: the effective invariants, each with the file and line it
 //! comes from.
 
+use std::fmt::Write as _;
+
 use super::load::load;
 use super::table::{self, GAP, push_line};
 use super::{args, exit, print};
@@ -33,16 +35,17 @@ fn push_others(text: &mut String, loaded: &Loaded, width: Option<usize>) {
     };
     let guard = &loaded.settings.guard;
     let units = GuardSettings::DEFAULT_UNITS.into_iter().map(str::to_owned);
+    let units = units.chain(guard.units.iter().cloned());
+    let units: String = units.map(|it| format!("    \"{it}\",\n")).collect();
     let guard = format!(
-        "mode = \"{}\", sweep = \"{}\", settle = \"{}\", burst = {}, rate = {}, realtime = {}, \
-         units = {}",
+        "mode = \"{}\"\nsweep = \"{}\"\nsettle = \"{}\"\nburst = {}\nrate = {}\nrealtime = {}\n\
+         units = [\n{units}]",
         guard.mode.as_str(),
         show_duration(guard.sweep),
         show_duration(guard.settle),
         guard.burst,
         guard.rate,
         guard.realtime,
-        list(&mut units.chain(guard.units.iter().cloned())),
     );
     let conntrack = &loaded.settings.conntrack;
     let full = match conntrack.full {
@@ -55,13 +58,11 @@ fn push_others(text: &mut String, loaded: &Loaded, width: Option<usize>) {
         false => loaded.profiles.join(", "),
     };
     text.push('\n');
-    for (name, what) in [
-        ("profiles", profiles),
-        ("[guard]", guard),
-        ("[conntrack]", format!("clean = {clean}, full = {full}")),
-    ] {
-        print::paragraph(text, &format!("{name:<11} "), &what, width);
-    }
+    print::paragraph(text, "profiles: ", &profiles, width);
+    let _ = write!(
+        text,
+        "\n[guard]\n{guard}\n\n[conntrack]\nclean = {clean}\nfull = {full}\n"
+    );
 }
 
 /// The word for what is done about drift, `off` included: of a module and a unit that is
