@@ -27,106 +27,123 @@ Exit status:
 
 See netguard(8) and netguard.toml(5).";
 
-/// What the exit statuses of a verb mean, from 0 on; a verb has none that is empty.
-fn exit_statuses(verb: &str) -> [&'static str; 5] {
-    const USAGE: &str = "invalid usage or configuration";
+/// The exit statuses of a verb, and what each means.
+fn exit_statuses(verb: &str) -> &'static [(u8, &'static str)] {
+    const USAGE: (u8, &str) = (2, "invalid usage");
+    const CONFIGURATION: (u8, &str) = (2, "invalid usage or configuration");
     match verb {
-        "run" => [
-            "ended by SIGTERM or SIGINT",
-            "",
-            "invalid usage; or invalid configuration, and no last good one",
-            "another netguard guards the same values, or netguard cannot run here",
-            "",
+        "run" => &[
+            (0, "ended by SIGTERM or SIGINT"),
+            (
+                2,
+                "invalid usage; or invalid configuration, and no last good one",
+            ),
+            (
+                3,
+                "another netguard guards the same values, or netguard cannot run here",
+            ),
         ],
-        "status" => [
-            "running, and all values are OK or pending; with --brief: running",
-            "drift found, or the conntrack table is nearly full; with --brief: not running",
+        "status" => &[
+            (
+                0,
+                "running, and all values are OK or pending; with --brief: running",
+            ),
+            (
+                1,
+                "drift found, or the conntrack table is nearly full; with --brief: not running",
+            ),
             USAGE,
-            "not running, still starting, unable to save its state, or values cannot be read \
-             or restored; with --brief: whether it is running is unknown",
-            "",
+            (
+                3,
+                "not running, still starting, unable to save its state, or values cannot be read \
+                 or restored; with --brief: whether it is running is unknown",
+            ),
         ],
-        "check" => [
-            "all values are OK or pending",
-            "drift found, or the conntrack table is nearly full; with --persistent also: a file \
-             would override a value",
+        "check" => &[
+            (0, "all values are OK or pending"),
+            (
+                1,
+                "drift found, or the conntrack table is nearly full; with --persistent also: a \
+                 file would override a value",
+            ),
+            CONFIGURATION,
+            (
+                3,
+                "no drift, but a value cannot be read or restored here; with --persistent also: \
+                 what a file sets is unknown",
+            ),
+        ],
+        "apply" => &[
+            (0, "all values are OK or pending"),
+            (
+                1,
+                "values are still drifted, as in observe mode; with --dry-run: drift found",
+            ),
+            CONFIGURATION,
+            (3, "a value could not be read or restored"),
+        ],
+        "validate" => &[
+            (0, "no errors; there may be warnings"),
+            CONFIGURATION,
+            (3, "it failed"),
+        ],
+        "conflicts" => &[
+            (0, "no conflict"),
+            (1, "a file would override a value"),
+            CONFIGURATION,
+            (3, "no known conflict, but what a file sets is unknown"),
+        ],
+        "explain" => &[
+            (0, "success, also without a configuration"),
+            (2, "invalid usage or configuration, or no such key"),
+            (3, "it failed"),
+        ],
+        "history" => &[
+            (
+                0,
+                "the journal was read, with or without matching records; with --brief: none matches",
+            ),
+            (1, "with --brief: a record matches"),
             USAGE,
-            "no drift, but a value cannot be read or restored here; with --persistent also: what \
-             a file sets is unknown",
-            "",
+            (3, "the journal could not be read, or not all of it"),
         ],
-        "apply" => [
-            "all values are OK or pending",
-            "values are still drifted, as in observe mode; with --dry-run: drift found",
+        "watch" => &[
+            (0, "ended by Ctrl-C, or its output was closed"),
             USAGE,
-            "a value could not be read or restored",
-            "",
+            (3, "the journal cannot be read"),
         ],
-        "validate" => [
-            "no errors; there may be warnings",
-            "",
+        "diagnose" => &[
+            (
+                0,
+                "the path works; without probes: nothing that was read blocks it",
+            ),
+            (1, "a cause was found"),
             USAGE,
-            "it failed",
-            "",
+            (
+                3,
+                "no cause was found, and something is unknown; or it could not be read",
+            ),
+            (
+                4,
+                "packets do not arrive, or some are lost, and no cause was found",
+            ),
         ],
-        "conflicts" => [
-            "no conflict",
-            "a file would override a value",
+        "demo" => &[
+            (0, "with netguard the pod had its network back"),
+            (1, "it had not"),
             USAGE,
-            "no known conflict, but what a file sets is unknown",
-            "",
+            (3, "namespaces cannot be created here, or the demo failed"),
         ],
-        "explain" => [
-            "success",
-            "",
-            "invalid usage or configuration, or no such key",
-            "it failed",
-            "",
-        ],
-        "history" => [
-            "the journal was read, with or without matching records; with --brief: none matches",
-            "with --brief: a record matches",
-            "invalid usage",
-            "the journal could not be read, or not all of it",
-            "",
-        ],
-        "watch" => [
-            "ended by Ctrl-C, or its output was closed",
-            "",
-            "invalid usage",
-            "the journal cannot be read",
-            "",
-        ],
-        "diagnose" => [
-            "the path works; without probes: nothing that was read blocks it",
-            "a cause was found",
-            USAGE,
-            "no cause was found, and something is unknown; or it could not be read",
-            "packets do not arrive, or some are lost, and no cause was found",
-        ],
-        "demo" => [
-            "with netguard the pod had its network back",
-            "it had not",
-            USAGE,
-            "namespaces cannot be created here, or the demo failed",
-            "",
-        ],
-        _ => ["success", "", USAGE, "it failed", ""],
+        _ => &[(0, "success"), CONFIGURATION, (3, "it failed")],
     }
 }
 
 /// The end of a verb's help text.
 fn after(verb: &str) -> String {
     let mut text = String::from("Exit status:\n");
-    for (number, what) in exit_statuses(verb).into_iter().enumerate() {
-        if !what.is_empty() {
-            print::paragraph(
-                &mut text,
-                &format!("  {number}  "),
-                what,
-                Some(print::USUAL_WIDTH),
-            );
-        }
+    for (number, what) in exit_statuses(verb) {
+        let head = format!("  {number}  ");
+        print::paragraph(&mut text, &head, what, Some(print::USUAL_WIDTH));
     }
     text + "\nSee netguard(8) and netguard.toml(5)."
 }

@@ -28,6 +28,19 @@ pub fn load(request: &Request) -> Result<Loaded, u8> {
     load_or_running(request).map(|(loaded, _)| loaded)
 }
 
+/// As [`load`]; where there is no configuration nothing is guarded, which is noted.
+///
+/// # Errors
+/// As there.
+pub fn load_or_nothing(request: &Request) -> Result<Settings, u8> {
+    let is_absent = config::load(request).is_err_and(|error| error.is_absent);
+    if !is_absent || state::configuration_in_force(&request.root).is_some() {
+        return load(request).map(|it| it.settings);
+    }
+    print::note("note: there is no configuration, so nothing is guarded\n");
+    Ok(Settings::default())
+}
+
 /// As [`load`], with the errors of the files where they are invalid.
 ///
 /// # Errors

@@ -38,6 +38,7 @@ pub fn run(mut request: Request, options: args::Validate) -> Result<u8, u8> {
     if findings.iter().any(|it| it.severity() == Severity::Error) {
         let refused = ConfigError {
             diagnostics: findings,
+            is_absent: false,
         };
         print::note(&refused.to_string());
         return Err(exit::USAGE);

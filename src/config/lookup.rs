@@ -85,6 +85,8 @@ impl Location {
 pub(super) struct Files {
     pub(super) files: Vec<Arc<ConfigFile>>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// Whether there is none, which is an error of its own.
+    pub(super) is_absent: bool,
 }
 
 /// The file that was named on the command line.
@@ -96,15 +98,15 @@ pub(super) fn named(path: &Path) -> Files {
     match read(&location) {
         Ok(Some(file)) => Files {
             files: vec![file],
-            diagnostics: Vec::new(),
+            ..Files::default()
         },
         Ok(None) => Files {
-            files: Vec::new(),
             diagnostics: vec![Diagnostic::in_file(path, "there is no such file")],
+            ..Files::default()
         },
         Err(diagnostic) => Files {
-            files: Vec::new(),
             diagnostics: vec![*diagnostic],
+            ..Files::default()
         },
     }
 }
@@ -137,6 +139,7 @@ pub(super) fn standard(root: &Path) -> Files {
         }
     }
     if !any && found.files.is_empty() && found.diagnostics.is_empty() {
+        found.is_absent = true;
         found.diagnostics.push(nothing(root));
     }
     found

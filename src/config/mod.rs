@@ -125,6 +125,8 @@ impl Loaded {
 pub struct ConfigError {
     /// The diagnostics, in the order of the files and their lines.
     pub diagnostics: Vec<Diagnostic>,
+    /// Whether that is all that is wrong: there is no configuration.
+    pub is_absent: bool,
 }
 
 /// The most diagnostics that are shown.
@@ -209,7 +211,10 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
         .iter()
         .any(|it| it.severity() == Severity::Error)
     {
-        return Err(ConfigError { diagnostics });
+        return Err(ConfigError {
+            diagnostics,
+            is_absent: found.is_absent,
+        });
     }
     if merged.settings.invariants.is_empty() {
         let mut warning = Diagnostic::general(

@@ -11,7 +11,7 @@ use super::check::{because, scan};
 use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
 use super::history::line;
-use super::load::{is_running, load, note_foreign_network};
+use super::load::{is_running, load_or_nothing, note_foreign_network};
 use super::{args, exit, print};
 use crate::config::{Request, is_accepted, nearest, quoted, selector_meant};
 use crate::conflicts::{Found, find};
@@ -39,7 +39,7 @@ const DRIFTS: usize = 5;
 /// is refused.
 pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
     let text = options.key.as_str();
-    let settings = load(request)?.settings;
+    let settings = load_or_nothing(request)?;
     note_foreign_network(request);
     if conntrack::is_meant(text) {
         let page = Page::new(options.all.all);

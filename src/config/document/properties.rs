@@ -90,7 +90,13 @@ fn diagnose(text: &str) -> String {
     let mut all = String::new();
     for kind in [Kind::Main, Kind::Profile] {
         let (_, diagnostics) = parse(&file, kind, &Arc::default());
-        all.push_str(&ConfigError { diagnostics }.to_string());
+        all.push_str(
+            &ConfigError {
+                diagnostics,
+                is_absent: false,
+            }
+            .to_string(),
+        );
     }
     assert!(
         all.chars().all(|c| c == '\n' || !c.is_control()),
