@@ -540,8 +540,8 @@ impl Thread {
                 let after = queue.map_or(writer.after, |it| it.before(writer));
                 (Ok(writer.pid), after)
             }
+            (Some(0), _) | (Some(_), None) => return Err(writer.unanswered()),
             (Some(port), Some(ports)) => (ports.owner(port), ports.idle.before(writer)),
-            (Some(_), None) => return Err(writer.unanswered()),
         };
         // In a storm there is much to take in, and the writer is about to exit.
         let is_spent = self.budget.is_spent();

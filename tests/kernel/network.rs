@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::guard::{Guard, Record, Root};
-use crate::namespace::{enter, run};
+use crate::namespace::{enter, run, set};
 
 /// An uplink with its addresses, as they come to be with the link.
 pub const ETH0: [&str; 5] = [
@@ -1100,6 +1100,65 @@ fn a_preserved_address_that_a_process_deletes_stays_deleted() {
     let restored = guard.told_of("drift-restored");
     assert!(restored.is_empty(), "{restored:#?}");
     assert!(!shown("ip addr").contains("10.70.0."));
+}
+
+/// The kernel names nobody in these notifications, or in those of a part of a route.
+#[test]
+fn what_an_unnamed_process_removes_stays_removed() {
+    enter();
+    ETH0.iter().chain(&FLANNEL).for_each(|line| shell(line));
+    for line in [
+        "ip -6 addr add 2001:db8:7::1/64 dev eth0 nodad",
+        "ip -6 addr add 2001:db8:7::2/64 dev eth0 nodad",
+        "ip -6 route add 2001:db8:80::/48 nexthop via 2001:db8:7::7 nexthop via 2001:db8:7::8",
+        "bridge fdb append 46:2a:0d:29:d1:eb dev flannel.1 dst 10.39.0.112",
+    ] {
+        shell(line);
+    }
+    let preserved = |table: &str, rest: &str| format!("[[{table}]]\npreserve = true\n{rest}\n");
+    let toml = preserved("address", "dev = \"eth0\"\nfamily = \"ipv6\"")
+        + &preserved("route", "dev = \"eth0\"\nfamily = \"ipv6\"")
+        + &preserved("fdb", "dev = \"flannel.1\"");
+    let root = configured("unnamed", &toml);
+    let mut guard = Guard::start_standard(&root.0);
+    for (remove, show, of_it) in [
+        (
+            "bridge fdb del 46:2a:0d:29:d1:eb dev flannel.1 dst 10.39.0.112; \
+             bridge fdb append 46:2a:0d:29:d1:eb dev flannel.1 dst 10.39.0.113",
+            "bridge fdb show dev flannel.1",
+            "dst 10.39.0.112",
+        ),
+        (
+            "ip -6 route del 2001:db8:80::/48 via 2001:db8:7::8",
+            "ip -6 route show 2001:db8:80::/48",
+            "2001:db8:7::8",
+        ),
+        (
+            "ip -6 addr del 2001:db8:7::2/64 dev eth0",
+            "ip -6 addr show dev eth0",
+            "2001:db8:7::2",
+        ),
+    ] {
+        guard.wait_until_idle();
+        assert!(shown(show).contains(of_it), "{show}");
+        shell(remove);
+        guard.wait_until_idle();
+        assert!(!shown(show).contains(of_it), "{show}: {}", shown(show));
+    }
+    guard.so_far();
+    let restored = guard.told_of("drift-restored");
+    assert!(restored.is_empty(), "{restored:#?}");
+    // What goes as the interface loses IPv6 is not removed by anybody.
+    set("net/ipv6/conf/eth0/disable_ipv6", "1");
+    guard.wait_until_idle();
+    set("net/ipv6/conf/eth0/disable_ipv6", "0");
+    wait_until_shown(
+        "ip -6 addr show dev eth0",
+        "2001:db8:7::1/64",
+        "with IPv6 again",
+    );
+    let fdb = shown("bridge fdb show dev flannel.1");
+    assert!(fdb.contains("dst 10.39.0.113"), "{fdb}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked, Wait}
 use super::values::FOLLOWED;
 use crate::id::ValueId;
 use crate::kinds::{Absence, Kind, Meaning, Need};
-use crate::model::{Attribution, Errno, Fault, Monotonic, Source};
+use crate::model::{Attribution, Errno, Fault, Monotonic, Source, Writer};
 use crate::reporting::{Drift, Failure, Record};
 use crate::resource::{Desired, State};
 
@@ -267,8 +267,7 @@ impl Engine {
             tracked.state()
         {
             self.ended(id, &value, now);
-        } else if let Some(writer) = writer.filter(|it| it.source != Source::Connector) {
-            // One that is only suspected is no second writer.
+        } else if let Some(writer) = writer.filter(Writer::is_named) {
             self.write_of_right_value(id, writer);
         }
         if let Some(tracked) = self.values.get_mut(id) {

@@ -14,7 +14,7 @@ pub struct Writer {
     /// that is not known.
     pub pid: i32,
     /// The port of the netlink socket that asked for the change, where that is all that
-    /// is known of it.
+    /// is known of it; 0 where the kernel reports such changes without it.
     pub port: Option<u32>,
     /// The source that has reported it.
     pub source: Source,
@@ -186,10 +186,17 @@ pub enum Unknown {
 }
 
 impl Writer {
+    /// Whether its process is known or can be found out.
+    pub fn is_named(&self) -> bool {
+        // A program that ended when something changed is only suspected.
+        self.source != Source::Connector && self.port != Some(0)
+    }
+
     /// Why it is unknown where it was not identified in time.
     pub fn unanswered(&self) -> Unknown {
         let pid = self.pid;
         match self.port {
+            Some(0) => Unknown::Unnamed,
             Some(port) => Unknown::Port {
                 port,
                 candidates: Arc::default(),

@@ -204,7 +204,11 @@ impl Network {
         match change.cause {
             Cause::Unknown if is_lost => (Source::Sweep, None),
             Cause::Unknown | Cause::Port(0) => (Source::Rtnetlink, None),
-            Cause::Port(port) => {
+            Cause::Unnamed | Cause::Port(_) => {
+                let port = match change.cause {
+                    Cause::Port(port) => port,
+                    Cause::Unnamed | Cause::Unknown => 0,
+                };
                 let writer = Writer {
                     pid: 0,
                     port: Some(port),

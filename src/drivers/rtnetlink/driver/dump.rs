@@ -121,9 +121,14 @@ impl Rtnetlink {
             after: at,
             at,
         };
-        let changed = self.changed.drain(..);
-        self.news
-            .extend(changed.map(|resource| News::Changed(resource, change)));
+        for resource in self.changed.drain(..) {
+            let reported = self.uncertain.remove(&resource);
+            if let Some(change) = reported {
+                self.changes.insert(resource.clone(), change);
+            }
+            let change = reported.unwrap_or(change);
+            self.news.push_back(News::Changed(resource, change));
+        }
         if self.dump.is_none() {
             self.settled(listing);
         }
@@ -135,6 +140,8 @@ impl Rtnetlink {
             return;
         }
         self.delete_copies(listing);
+        self.uncertain
+            .retain(|resource, _| Listing::of(resource) != Some(listing));
         let (of_listing, others) = of_listing(&mut self.reads, listing);
         self.reads = others;
         self.news

@@ -3,6 +3,7 @@
 mod dump;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -16,9 +17,9 @@ use super::socket::Listener;
 use super::worker::{Answer, Worker, Write};
 use crate::clock;
 use crate::engine::Errno;
-use crate::model::Monotonic;
+use crate::model::{Family, Monotonic};
 use crate::netlink::{Received, Requests};
-use crate::resource::{Resource, State};
+use crate::resource::{Name, Resource, State};
 use crate::sys::rtnl::Demand;
 use dump::{Dump, Stage};
 
@@ -70,6 +71,9 @@ pub enum News {
 pub enum Cause {
     /// The process whose socket has this port; 0 is the kernel itself.
     Port(u32),
+    /// Some process: the kernel reports such changes without a port, and has none of its own to
+    /// make.
+    Unnamed,
     /// A dump found it.
     Unknown,
 }
@@ -96,6 +100,8 @@ pub struct Rtnetlink {
     /// The last change of each resource among the news.
     changes: HashMap<Resource, Change>,
     changed: Vec<Resource>,
+    /// The last change of each resource of which only a dump shows what it is since.
+    uncertain: HashMap<Resource, Change>,
     /// Reads to be answered when their listing is in sync.
     reads: BTreeSet<Resource>,
     /// Writes that the thread has, by their numbers: what must exist after each, or
@@ -136,6 +142,7 @@ impl Rtnetlink {
             news: VecDeque::new(),
             changes: HashMap::new(),
             changed: Vec::new(),
+            uncertain: HashMap::new(),
             reads: BTreeSet::new(),
             writes: BTreeMap::new(),
             number: 0,
@@ -296,6 +303,7 @@ impl Rtnetlink {
         self.news.shrink_to_fit();
         self.changes.shrink_to_fit();
         self.changed.shrink_to_fit();
+        self.uncertain.shrink_to_fit();
         self.written.shrink_to_fit();
         self.mirror.tidy();
     }
@@ -411,8 +419,7 @@ impl Rtnetlink {
     fn apply(&mut self) {
         let (after, at) = (self.listener.quiet, self.listener.read_at);
         for message in codec::messages(&self.listener.bytes) {
-            self.mirror.apply(&message, &mut self.changed);
-            let cause = Cause::Port(message.port);
+            let uncertain = self.mirror.apply(&message, &mut self.changed);
             let own = [self.worker.port, self.requests.port].contains(&message.port);
             if matches!(message.kind, NEW_LINK | DEL_LINK) {
                 self.demand.note();
@@ -422,15 +429,40 @@ impl Rtnetlink {
                 self.news.extend(number.map(News::NexthopAdded));
             }
             let mut changed = std::mem::take(&mut self.changed);
+            let cause = |it: &Self, resource: &Resource| match message.port {
+                0 if it.is_unnamed(resource) => Cause::Unnamed,
+                port => Cause::Port(port),
+            };
+            // A dump will show what it is now.
+            for resource in uncertain.into_iter().filter(|_| !own) {
+                let cause = cause(self, &resource);
+                self.uncertain.insert(resource, Change { cause, after, at });
+            }
             for resource in changed.drain(..) {
                 // A write of our own is reported by its answer.
                 if !own {
+                    let cause = cause(self, &resource);
                     let change = Change { cause, after, at };
                     self.changes.insert(resource.clone(), change);
                     self.news.push_back(News::Changed(resource, change));
                 }
             }
             self.changed = changed;
+        }
+    }
+
+    /// Whether a change of this that is reported without a port is a process's: the kernel
+    /// itself takes away the FDB entries of a link that is removed, and the IPv6 addresses of
+    /// one that goes down or has IPv6 no more (`addrconf_ifdown` in net/ipv6/addrconf.c).
+    fn is_unnamed(&self, resource: &Resource) -> bool {
+        let links = self.mirror.links();
+        let link = |dev: &Name| links.index(dev).and_then(|index| links.get(index));
+        match resource {
+            Resource::Fdb(entry) => link(&entry.dev).is_some(),
+            Resource::Address(it) if it.address.family() == Family::Ipv6 => {
+                link(&it.dev).is_some_and(|it| it.up) && has_ipv6(&it.dev)
+            }
+            _ => false,
         }
     }
 
@@ -458,4 +490,10 @@ impl Rtnetlink {
             }
         }
     }
+}
+
+/// Whether an interface has IPv6: one has not whose MTU is below 1280, or that has it disabled.
+fn has_ipv6(dev: &Name) -> bool {
+    let disabled = fs::read(format!("/proc/sys/net/ipv6/conf/{dev}/disable_ipv6"));
+    disabled.is_ok_and(|it| it.starts_with(b"0"))
 }

@@ -171,7 +171,7 @@ impl Entries {
     }
 
     /// A notification: `told` is the reported state that the resource, or one entry of it, has
-    /// or had; `kept` is whether it is of interest.
+    /// or had; `kept` is whether it is of interest. Whether it is certain what it is now.
     pub fn apply(
         &mut self,
         resource: Resource,
@@ -179,7 +179,7 @@ impl Entries {
         kept: bool,
         news: News,
         changed: &mut Vec<Resource>,
-    ) {
+    ) -> bool {
         let known = self.all.get(&resource).map(|it| it.states.clone());
         let known = known.unwrap_or_default();
         let before = combine(&known);
@@ -216,6 +216,7 @@ impl Entries {
                 }
             }
         }
+        is_certain
     }
 
     pub fn forget(&mut self, resource: &Resource, changed: &mut Vec<Resource>) {

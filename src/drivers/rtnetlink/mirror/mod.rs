@@ -110,10 +110,16 @@ impl Mirror {
             .for_each(Entries::suspect);
     }
 
-    /// A notification. Adds what has changed by it.
-    pub fn apply(&mut self, message: &Message<'_>, changed: &mut Vec<Resource>) {
+    /// A notification. Adds what has changed by it, and returns what has changed in a way that
+    /// only a dump shows.
+    pub fn apply(
+        &mut self,
+        message: &Message<'_>,
+        changed: &mut Vec<Resource>,
+    ) -> Option<Resource> {
         if matches!(message.kind, NEW_NEXTHOP | DEL_NEXTHOP) {
-            return self.suspect_routes(&Basis::Nexthop);
+            self.suspect_routes(&Basis::Nexthop);
+            return None;
         }
         if matches!(message.kind, NEW_LINK | DEL_LINK) {
             self.apply_link(message, changed);
@@ -124,12 +130,8 @@ impl Mirror {
             }
         }
         let decoded = codec::decode_entry(message.kind, message.payload, &self.links);
-        let Some((resource, state)) = decoded else {
-            return;
-        };
-        let Some(listing) = Listing::of(&resource) else {
-            return;
-        };
+        let (resource, state) = decoded?;
+        let listing = Listing::of(&resource)?;
         let is_end = codec::is_end(message.kind);
         if let (Resource::Address(address), true) = (&resource, is_end) {
             let (dev, ip) = (address.dev.clone(), address.address);
@@ -145,9 +147,9 @@ impl Mirror {
         let kept = state
             .as_ref()
             .is_some_and(|state| (self.filter)(&resource, state));
-        if let Some(entries) = self.entries_mut(listing) {
-            entries.apply(resource, state, kept, news, changed);
-        }
+        let entries = self.entries_mut(listing)?;
+        let is_certain = entries.apply(resource.clone(), state, kept, news, changed);
+        (!is_certain).then_some(resource)
     }
 
     /// What a link that changed takes with it.
