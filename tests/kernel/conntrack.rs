@@ -286,7 +286,23 @@ fn a_preserved_table_of_nf_tables_may_be_nat() {
 /// As on a kernel without nfnetlink, which the legacy backend does not need.
 #[test]
 fn without_its_netlink_interface_the_record_says_so() {
+    without_its_netlink_interface("true");
+}
+
+/// Nor has nf_tables one, and no program of iptables needs it.
+#[test]
+fn without_its_netlink_interface_the_legacy_programs_are_enough() {
+    without_its_netlink_interface(
+        "mkdir /run/sbin && cp -a /usr/sbin/*tables* /run/sbin && rm /run/sbin/*-nft* && \
+         for name in iptables ip6tables; do for verb in '' -save -restore; do \
+         ln -sf xtables-legacy-multi /run/sbin/$name$verb; done; done && \
+         mount --bind /run/sbin /usr/sbin",
+    );
+}
+
+fn without_its_netlink_interface(installed: &str) {
     alone(true);
+    run("sh", &["-c", installed]);
     let deny = "import ctypes, os, struct, sys, platform\n\
         number = {'x86_64': 41, 'aarch64': 198}[platform.machine()]\n\
         steps = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 32), (0x15, 0, 1, 12), (0x06, 0, 0, 0x5005d), (0x06, 0, 0, 0x7fff0000)]\n\

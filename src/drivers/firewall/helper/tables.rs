@@ -37,6 +37,10 @@ const WAIT: &str = "--wait=1";
 /// change of them; of iptables-nft-restore also where the kernel refuses a change.
 const RESOURCE_PROBLEM: i32 = 4;
 
+/// What shows that this kernel has no nf_tables. A program that waits for another, or does not run,
+/// says that by another number.
+const LACKING: [i32; 2] = [libc::EINVAL, libc::EPROTONOSUPPORT];
+
 /// What the kernel answers, as iptables-nft-restore prints it, where a change may succeed
 /// later.
 const MAY_SUCCEED: [&str; 3] = [
@@ -157,8 +161,6 @@ impl Tool {
             true => self.list(table, chains),
             false => Ok(BTreeMap::new()),
         };
-        // A program that waits for another, or does not run, says that by another number.
-        const LACKING: [i32; 2] = [libc::EINVAL, libc::EPROTONOSUPPORT];
         let is_lacking = |it: &Fault| LACKING.contains(&it.errno);
         if !self.is_preferred && found.as_ref().is_err_and(is_lacking) {
             return Ok(None);
@@ -614,8 +616,10 @@ pub(super) fn check_unread(
 fn is_in_use(backend: Backend, family: Family, table: FirewallTable) -> Result<bool, Fault> {
     let is_in_use = match backend {
         Backend::Legacy => is_untouched(family, table).map(|it| !it),
-        Backend::Nft => sizes(backend, family, table)
-            .map(|sizes| table.built_in().iter().any(|it| sizes.contains_key(*it))),
+        Backend::Nft => match sizes(backend, family, table) {
+            Err(error) if error.raw_os_error().is_some_and(|it| LACKING.contains(&it)) => Ok(false),
+            sizes => sizes.map(|it| table.built_in().iter().any(|name| it.contains_key(*name))),
+        },
     };
     is_in_use.map_err(|error| unread("chains", &error))
 }
