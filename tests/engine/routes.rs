@@ -673,6 +673,25 @@ fn what_its_owner_removes_right_after_the_restore_stays_removed() {
     };
 }
 
+/// Its owner makes it otherwise before it can be restored.
+#[test]
+fn what_its_owner_makes_anew_while_it_is_lost_is_accepted() {
+    let mut node = node_with_a_pod();
+    node.event(job(UnitChange::JobNew { job: 7 }));
+    node.links_up = false;
+    node.writer = Some("network.service");
+    node.changed(ROUTE, None);
+    node.links_up = true;
+    node.writer = Some("kubelet.service");
+    node.changed(ROUTE, Some("mtu 1300 dev cali0"));
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+    let Some(Record::DriftEnded(drift)) = node.records.last() else {
+        panic!("{:?}", node.records);
+    };
+    let was_and_is = [&drift.new, &drift.ours].map(|it| it.clone().expect("a state"));
+    assert_eq!(was_and_is, [State::Absent, state("mtu 1300 dev cali0")]);
+}
+
 /// And what the network restart removes once more is made once more.
 #[test]
 fn what_is_removed_again_right_after_the_restore_is_made_again() {

@@ -10,6 +10,7 @@ use super::resource::{Cause, OpenDrift, Phase, Tracked};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source};
 use crate::reporting::{Outage, Outages};
+use crate::resource::State;
 
 /// How many drifts are remembered that may turn out to belong to a network restart.
 const RESTORED: usize = 1024;
@@ -243,6 +244,7 @@ fn new_drift(tracked: &mut Tracked, is_new: bool, now: Monotonic) -> OpenDrift {
     OpenDrift {
         detected: required_at.unwrap_or(detected),
         found: now,
+        seen: tracked.seen.clone().map(State::without_rules),
         source,
         good_at,
         unknown: late && !is_created && tracked.good_at.is_none() && required_at.is_none(),

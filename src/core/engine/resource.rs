@@ -366,6 +366,8 @@ pub struct OpenDrift {
     pub source: Source,
     /// When the value was read: the write was over by then.
     pub found: Monotonic,
+    /// What was read.
+    pub seen: Option<State>,
     /// When the value was last read as expected, where the write went undetected.
     pub good_at: Option<Monotonic>,
     /// Whether it is unknown when it began: it was so at the first scan.

@@ -286,6 +286,7 @@ impl Engine {
         };
         let found = match tracked.state() {
             Phase::Drifted { found } => Some(found.clone()),
+            Phase::Waiting(_) => open_drift.seen.clone(),
             _ => tracked.failed.as_ref().and_then(|it| it.found.clone()),
         };
         let source = tracked.cause.as_ref().map(|it| it.source);
