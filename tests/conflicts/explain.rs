@@ -54,12 +54,12 @@ net.ipv4.ip_forward
   expected  1 (/etc/netguard/netguard.toml:2): the node routes its pods' packets
   current   0 (drifted, expected 1)
   files     conflicting settings:
-  /etc/sysctl.d/50-node.conf:1 sets it to 2
-      not at boot by systemd-sysctl: overridden by /etc/sysctl.d/60-cis.conf:1
-      not by `sysctl --system`: overridden by /etc/sysctl.d/60-cis.conf:1
-  /etc/sysctl.d/60-cis.conf:1 sets it to 0
-      applied at boot by systemd-sysctl, by `sysctl --system`
-      fix: change /etc/sysctl.d/60-cis.conf:1 to `net.ipv4.ip_forward = 1`
+              /etc/sysctl.d/50-node.conf:1 sets it to 2
+                  not at boot by systemd-sysctl: overridden by /etc/sysctl.d/60-cis.conf:1
+                  not by `sysctl --system`: overridden by /etc/sysctl.d/60-cis.conf:1
+              /etc/sysctl.d/60-cis.conf:1 sets it to 0
+                  applied at boot by systemd-sysctl, by `sysctl --system`
+                  fix: change /etc/sysctl.d/60-cis.conf:1 to `net.ipv4.ip_forward = 1`
 ";
     for spelled in [
         "net.ipv4.ip_forward",
@@ -101,6 +101,22 @@ net.ipv4.conf.*.proxy_arp
     );
 }
 
+/// While it is off, forwarding is off on all interfaces, and that is no limit of its own.
+#[test]
+fn interfaces_that_do_not_forward_are_named_only_while_forwarding_is_on() {
+    let root = node();
+    for interface in ["eth0", "cali1"] {
+        let key = format!("proc/sys/net/ipv4/conf/{interface}/forwarding");
+        root.write(key, "0\n");
+    }
+    for (value, named) in [("0\n", 0), ("1\n", 2)] {
+        root.write("proc/sys/net/ipv4/ip_forward", value);
+        let told = explain(&root, "net.ipv4.ip_forward");
+        let count = told.matches("are not forwarded").count();
+        assert_eq!(count, named, "{told}");
+    }
+}
+
 #[test]
 fn a_key_that_nothing_guards_is_held_against_what_it_is() {
     let root = node();
@@ -110,10 +126,10 @@ fn a_key_that_nothing_guards_is_held_against_what_it_is() {
 net.ipv4.tcp_rmem
   expected  not guarded; to guard it, add `\"net.ipv4.tcp_rmem\" = \"4096 131072 6291456\"` under [sysctl] in /etc/netguard/netguard.toml
   current   4096 131072 6291456
-  files     these would change it
-  /etc/sysctl.d/60-cis.conf:3 sets it to 4096 87380 6291456
-      applied at boot by systemd-sysctl, by `sysctl --system`
-      fix: change /etc/sysctl.d/60-cis.conf:3 to `net.ipv4.tcp_rmem = 4096 131072 6291456`
+  files     these would change it:
+              /etc/sysctl.d/60-cis.conf:3 sets it to 4096 87380 6291456
+                  applied at boot by systemd-sysctl, by `sysctl --system`
+                  fix: change /etc/sysctl.d/60-cis.conf:3 to `net.ipv4.tcp_rmem = 4096 131072 6291456`
 "
     );
     assert!(
@@ -182,7 +198,7 @@ fn the_lines_of_a_pattern_stand_below_what_they_change() {
     let told = explain(&node(), "net.ipv4.*");
     assert!(
         told.contains(
-            "\nnet.ipv4.ip_forward must be 1 (/etc/netguard/netguard.toml:2)\n  /etc/sysctl.d/50-node.conf:1 sets it to 2\n"
+            "\n            net.ipv4.ip_forward must be 1 (/etc/netguard/netguard.toml:2)\n              /etc/sysctl.d/50-node.conf:1 sets it to 2\n"
         ),
         "{told}"
     );

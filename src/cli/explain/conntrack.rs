@@ -64,7 +64,7 @@ fn add_sources(page: &mut Page) {
         Err(why) => return page.item("opened by", &format!("unreadable: {why}")),
     };
     if sources.is_empty() {
-        return page.item("opened by", "there are no connections");
+        return page.item("opened by", "none: there are no connections");
     }
     let shown = if page.all { usize::MAX } else { SHOWN };
     for (address, count) in sources.iter().take(shown) {

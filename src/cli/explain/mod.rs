@@ -484,17 +484,22 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The interfaces whose own switch is off, where that decides beside the key.
+    /// The interfaces whose own switch is off, where that decides beside the key: not while
+    /// it is off itself, as theirs are then too.
     fn add_needed(&self, page: &mut Page, request: &Request) {
+        let is_off = |seen: &Seen| seen.value.as_ref().is_some_and(|it| it.as_str() == "0");
         let Some(needed) = self.fact.and_then(|fact| fact.needs) else {
             return;
         };
+        if self.values.iter().any(is_off) {
+            return;
+        }
         let off = Selector::parse(needed)
             .ok()
             .and_then(|needed| seen(&needed, self.settings, request).ok())
             .unwrap_or_default()
             .into_iter()
-            .filter(|seen| seen.value.as_ref().is_some_and(|it| it.as_str() == "0"))
+            .filter(is_off)
             .filter(|seen| !matches!(seen.key.rules().interface(), Some("lo")))
             .filter(
                 |seen| !matches!(&self.asked, Selector::Key(key) if seen.key.sysctl() == Some(key)),
@@ -703,22 +708,25 @@ impl<'a> Subject<'a> {
         page.item(
             "files",
             if self.invariants.is_empty() {
-                "these would change it"
+                "these would change it:"
             } else {
                 "conflicting settings:"
             },
         );
+        let width = page.width.map(|it| it.saturating_sub(label_cell("").len()));
+        let mut files = String::new();
         match &self.asked {
             Selector::Key(_) => {
                 for line in &found.lines {
-                    push_line(&mut page.text, line, page.width);
+                    push_line(&mut files, line, width);
                 }
             }
-            _ => push_lines(&mut page.text, &found.lines, page.width),
+            _ => push_lines(&mut files, &found.lines, width),
         }
         for hint in &found.hints {
-            push_hint(&mut page.text, hint, page.width);
+            push_hint(&mut files, hint, width);
         }
+        page.below(&files);
     }
 
     /// The records of it in the journal, newest last.
@@ -844,6 +852,11 @@ struct Page {
     last: &'static str,
 }
 
+/// The beginning of a line, with its label.
+fn label_cell(label: &str) -> String {
+    format!("  {label:<9} ")
+}
+
 impl Page {
     fn new(all: bool) -> Self {
         Page {
@@ -860,6 +873,15 @@ impl Page {
         if !label.is_empty() {
             self.last = label;
         }
-        print::paragraph(&mut self.text, &format!("  {shown:<9} "), words, self.width);
+        print::paragraph(&mut self.text, &label_cell(shown), words, self.width);
+    }
+
+    /// Lines that belong to the item before them, which are indented as it is.
+    fn below(&mut self, lines: &str) {
+        for line in lines.lines() {
+            let indented = format!("{}{line}", label_cell(""));
+            self.text.push_str(indented.trim_end());
+            self.text.push('\n');
+        }
     }
 }

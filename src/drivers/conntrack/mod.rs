@@ -9,7 +9,6 @@ pub mod codec;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +23,7 @@ use crate::engine::{Errno, Event};
 use crate::model::Family;
 use crate::modules::Modules;
 use crate::netlink::{Request, Requests, errno};
+use crate::words::plain_errno;
 
 /// How many connections are listed.
 const MOST: usize = 1024;
@@ -196,7 +196,8 @@ fn because(errno: Errno) -> String {
         Errno(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
             "this kernel has no nfnetlink_conntrack".to_owned()
         }
-        Errno(number) => io::Error::from_raw_os_error(number).to_string(),
+        Errno(libc::EPERM) => format!("{}: run as root", plain_errno(errno)),
+        _ => plain_errno(errno),
     }
 }
 
