@@ -151,6 +151,15 @@ impl Layout {
         line
     }
 
+    /// Whether its column has room for the writer: command lines alone are cut.
+    fn shows(&self, writer: &Writer) -> bool {
+        match writer {
+            Writer::Known(_) => true,
+            Writer::Unknown(reason) if reason.is_empty() => true,
+            Writer::Unknown(_) => columns(&writer.cell()) + GAP <= self.writer,
+        }
+    }
+
     /// A row of words.
     fn push_words(&self, text: &mut String, time: &str, message: &str) {
         let room = self
@@ -176,7 +185,7 @@ impl Layout {
             cell.is_empty() || columns(cell) + GAP <= self.columns[i]
         };
         let begun = (KEY..TOOK).all(fits);
-        let whole = begun && self.whole && fits(DURING);
+        let whole = begun && self.whole && fits(DURING) && self.shows(&drift.writer);
         let mut below = Vec::new();
         if begun {
             text.push_str(&self.line(time, drift, whole));
@@ -292,7 +301,7 @@ mod tests {
         let rows = [
             drift(keys[0], "sysctl -w net.ipv4.ip_forward=0 (pid 4711)"),
             drift(keys[1], &"argument ".repeat(40)),
-            row("started: 6 of 6 values OK (0 pending, 0 drifted), 6 invariants"),
+            row("started: 6 of 6 values OK, 6 invariants"),
         ];
         for width in 50..300 {
             let shown = table(&rows, &Zone::for_test(), Some(width));
@@ -308,6 +317,24 @@ mod tests {
                 let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
                 assert!(words.contains(part), "{width}: {part}\n{shown}");
             }
+        }
+    }
+
+    #[test]
+    fn why_a_writer_is_unknown_is_never_cut() {
+        let reason = "process 86 exited before it was examined";
+        let mut unknown = drift("net.ipv4.ip_forward", "");
+        if let Content::Drift(drift) = &mut unknown.content {
+            drift.writer = Writer::Unknown(reason.to_owned());
+        }
+        for width in 60..300 {
+            let shown = table(
+                std::slice::from_ref(&unknown),
+                &Zone::for_test(),
+                Some(width),
+            );
+            let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains(reason), "{width}\n{shown}");
         }
     }
 

@@ -20,7 +20,8 @@ use super::Entry;
 /// Why it cannot be parsed, where it is no JSON object.
 pub(super) fn entry(line: &[u8]) -> Result<Entry, String> {
     let object: serde_json::Map<String, Json> =
-        serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        // Each is on one line.
+        serde_json::from_slice(line).map_err(|error| error.to_string().replace(" line 1 ", " "))?;
     Ok(Entry::new(
         object
             .into_iter()

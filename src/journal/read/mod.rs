@@ -120,15 +120,16 @@ pub enum Error {
     )]
     SavedTime,
     /// This is no file of records.
-    #[error("{place}: its first line is not a `journalctl -o json` record: {error}")]
+    #[error(
+        "{place}: its first line is not JSON: --saved reads `journalctl -o json`, `netguard history \
+         --json` or `netguard run --log json`"
+    )]
     NotSaved {
         /// The file.
         place: String,
-        /// Why.
-        error: String,
     },
     /// A line is no entry. What follows it can still be read.
-    #[error("{place}: line {line} is not a `journalctl -o json` record: {error}")]
+    #[error("{place}: line {line} is not a record in JSON: {error}")]
     Line {
         /// The file, or journalctl.
         place: String,
@@ -403,9 +404,9 @@ impl Lines {
                 Err(format!("it is longer than {LONGEST_LINE} bytes"))
             };
             return Some(entry.map_err(|error| match self.from {
-                From::Saved(..) if self.read == 1 => {
+                From::Saved(..) if self.read == 1 && whole => {
                     self.ended = true;
-                    Error::NotSaved { place, error }
+                    Error::NotSaved { place }
                 }
                 _ => Error::Line {
                     place,
