@@ -23,7 +23,7 @@ Exit status:
   2  invalid usage or configuration
   3  the check or operation failed
   4  with diagnose: packets do not arrive, and no cause was found
-`netguard help COMMAND` has those of each command.
+`netguard help COMMAND` lists the exit statuses of COMMAND.
 
 See netguard(8) and netguard.toml(5).";
 
@@ -77,15 +77,19 @@ fn exit_statuses(verb: &str) -> &'static [(u8, &'static str)] {
             (0, "all values are OK or pending"),
             (
                 1,
-                "values are still drifted, as in observe mode; with --dry-run: drift found",
+                "no restore failed, but values are still drifted, as in observe mode; with --dry-run: \
+                 drift found",
             ),
             CONFIGURATION,
-            (3, "a value could not be read or restored"),
+            (
+                3,
+                "a restore failed; or nothing is drifted, and a value cannot be read",
+            ),
         ],
         "validate" => &[
             (0, "no errors; there may be warnings"),
             CONFIGURATION,
-            (3, "it failed"),
+            (3, "the operation failed"),
         ],
         "conflicts" => &[
             (0, "no conflict"),
@@ -96,7 +100,7 @@ fn exit_statuses(verb: &str) -> &'static [(u8, &'static str)] {
         "explain" => &[
             (0, "success, also without a configuration"),
             (2, "invalid usage or configuration, or no such key"),
-            (3, "it failed"),
+            (3, "the operation failed"),
         ],
         "history" => &[
             (
@@ -129,12 +133,15 @@ fn exit_statuses(verb: &str) -> &'static [(u8, &'static str)] {
             ),
         ],
         "demo" => &[
-            (0, "with netguard the pod had its network back"),
-            (1, "it had not"),
+            (
+                0,
+                "the pod's network worked after the restart with netguard",
+            ),
+            (1, "it did not"),
             USAGE,
             (3, "namespaces cannot be created here, or the demo failed"),
         ],
-        _ => &[(0, "success"), CONFIGURATION, (3, "it failed")],
+        _ => &[(0, "success"), CONFIGURATION, (3, "the operation failed")],
     }
 }
 

@@ -8,6 +8,8 @@ use netguard_lab::{Figures, GATEWAY, POD, POD_LINK, UPLINK};
 use super::configuration::{DemoConfiguration, OWN};
 use super::record::Record;
 use crate::clock::realtime_usec;
+use crate::model::Source;
+use crate::words::Span;
 
 const NEXT: &str = "
 To guard this machine: put those lines into /etc/netguard/netguard.toml, check
@@ -49,7 +51,7 @@ impl<W: Write> Account<W> {
             self.out,
             "\
 A network restart as CentOS 7 does it, on this machine's kernel, in network
-namespaces of its own: nothing outside of them is touched.
+namespaces of its own: nothing outside them is changed.
 
     pod {POD} --- {POD_LINK} [node] {UPLINK} --- {GATEWAY} outside
 
@@ -116,12 +118,12 @@ answers by the pod's route and ARP entry.
             return self.restored(at, record);
         }
         let (key, found, ours) = (field("NETGUARD_KEY"), field("NEWVALUE"), field("OURVALUE"));
-        let micros = field("NETGUARD_RESTORE_USEC");
+        let took = span(record);
         self.event(
             at,
-            &format!("netguard: {key} was {found}, restored to {ours} in {micros} us"),
+            &format!("netguard: {key} was {found}, restored to {ours} in {took}"),
         )?;
-        let mut detail = format!("detected by {}", field("NETGUARD_SOURCE"));
+        let mut detail = detected(record);
         if let Some(pid) = record.field("OBJECT_PID") {
             detail.push_str(&format!("; written by pid {pid}"));
             if self.script.is_some_and(|script| script.to_string() == pid) {
@@ -146,10 +148,10 @@ answers by the pod's route and ARP entry.
             format!(", until {:.3} s", since.as_secs_f64())
         });
         let detail = format!(
-            "was {} for {} us{at}; detected by {}",
+            "was {} for {}{at}; {}",
             field("NEWVALUE"),
-            field("NETGUARD_RESTORE_USEC"),
-            field("NETGUARD_SOURCE")
+            span(record),
+            detected(record)
         );
         self.detail(&detail)
     }
@@ -190,6 +192,22 @@ answers by the pod's route and ARP entry.
             DemoConfiguration::File(..) => NEXT_WITH_FILE,
         };
         self.out.write_all(next.as_bytes())
+    }
+}
+
+/// How long a restore took.
+fn span(record: &Record) -> String {
+    let usec = record.field("NETGUARD_RESTORE_USEC");
+    let usec = usec.and_then(|it| it.parse().ok());
+    let span = usec.map(|it| Span(Duration::from_micros(it)).to_string());
+    span.unwrap_or_else(|| "an unknown time".to_owned())
+}
+
+/// How a drift was detected, as MESSAGE has it.
+fn detected(record: &Record) -> String {
+    match record.field("NETGUARD_SOURCE").as_deref() {
+        Some(source) if source == Source::Start.as_str() => "found at startup".to_owned(),
+        source => format!("detected by {}", source.unwrap_or("?")),
     }
 }
 
@@ -288,10 +306,10 @@ mod tests {
         }
         let expected = "
    1.235 s  network restart begins, pid 4194303
-   1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123456 us
+   1.235 s  netguard: net.ipv4.ip_forward was 0, restored to 1 in 123.4 ms
             detected by fanotify; written by pid 4194303, the network restart
    1.235 s  netguard: neighbour/cali5f1d8a2c3b4/10.65.0.2 restored
-            was absent for 123456 us; detected by rtnetlink
+            was absent for 123.4 ms; detected by rtnetlink
             the pod's route is there, its ARP entry is gone
    1.235 s  the flow ends: 3,000 packets sent, 400 lost
             400 lost during the restart, 0 of 2,000 after it
