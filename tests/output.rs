@@ -402,6 +402,45 @@ mod as_root {
     /// Needs root, for a /proc/sys that cannot be written.
     #[test]
     fn a_dry_run_tries_whether_it_could_write() {
+    /// Needs root, to become nobody.
+    #[test]
+    fn who_cannot_restore_anything_is_no_guard() {
+        let root = node("nobody", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");
+        // nobody need not reach the place of the build.
+        let netguard = root.0.join("netguard");
+        // By another process: what a child of another test inherited cannot run.
+        let copy = ["-m", "755", env!("CARGO_BIN_EXE_netguard")];
+        let copied = Command::new("install").args(copy).arg(&netguard).status();
+        assert!(copied.expect("install").success());
+        let run = |user: &[&str]| {
+            Command::new("unshare")
+                .args(["--net", "timeout", "20", "setpriv", "--reuid=65534"])
+                .args(["--regid=65534", "--clear-groups"])
+                .args(user)
+                .arg(&netguard)
+                .arg("--config")
+                .arg(root.0.join("etc/netguard/netguard.toml"))
+                .args(["run", "--no-state", "--log", "text"])
+                .output()
+                .expect("unshare")
+        };
+        let output = run(&[]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(told.contains("run as root\n"), "{told}");
+        // A limit that ends it, so that it is shown to have gone on; its line is complete.
+        let limited = [
+            "sh",
+            "-c",
+            "ulimit -n 50; exec unshare --user --map-root-user \"$@\"",
+            "sh",
+        ];
+        let output = run(&limited);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(told.ends_with("or `ulimit -n`\n"), "{told}");
+    }
+
         let script = "mount -o bind,ro /proc/sys /proc/sys && \
         exec \"$0\" --config \"$1\" apply --dry-run";
         let root = node("read-only", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n");

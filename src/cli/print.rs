@@ -99,6 +99,9 @@ fn to_stderr(priority: Priority, text: &str) {
         let prefixed = |line| format!("<{}>{line}\n", priority as u8);
         text = text.lines().map(prefixed).collect();
     }
+    if !text.ends_with('\n') {
+        text.to_mut().push('\n');
+    }
     // Nothing to do if stderr is gone.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

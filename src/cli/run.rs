@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use libsystemd::daemon::{self, NotifyState};
+use nix::unistd::geteuid;
 
 use super::load::{leave_out_running, load_or_errors, print_findings, procsys};
 use super::{args, exit, print};
@@ -15,12 +16,13 @@ use crate::engine::LastGood;
 use crate::journal::moment::Zone;
 use crate::journal::write::Journal;
 use crate::journal::write::diagnostics;
-use crate::model::Settings;
+use crate::model::{Mode, Settings};
 use crate::process_namespaces::NetworkNamespace;
 use crate::resource::ResourceKind;
 use crate::runtime::last_good::LastGoods;
 use crate::runtime::{self, Daemon};
 use crate::service::state::{self, Asked, starts};
+use crate::sys::capabilities::{self, Capability};
 use crate::words::plain;
 
 /// How long the beginning and the end wait until a configuration that was just
@@ -51,6 +53,12 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
         Ok(_) => None,
         Err(error) => Some(last_good(error, goods.as_ref())?),
     };
+    let settings = match (&loaded, &kept) {
+        (_, Some((settings, _))) => Some(settings),
+        (Ok(loaded), None) => Some(&loaded.settings),
+        (Err(_), None) => None,
+    };
+    settings.map_or(Ok(()), |it| refuse_powerless(&request, it))?;
     let procsys = procsys(&request)?;
     // Only where there is something to guard: else nothing is written.
     if let (Some(goods), Ok(loaded)) = (&goods, &loaded) {
@@ -177,10 +185,25 @@ fn refuse_second(root: &Path) -> Result<(), u8> {
         return Ok(());
     };
     print::note(&format!(
-        "netguard: netguard is already running here ({which}, since {}): stop it first \
+        "netguard: already running here ({which}, since {}): stop it first \
          (`systemctl stop netguard`), or use `netguard check` or `netguard apply`, which run once\n",
         Zone::local().show(since, false)
     ));
+    Err(exit::TROUBLE)
+}
+
+/// Who is neither root nor has its capabilities, as root of a user namespace has, cannot
+/// restore anything, and takes for drift what it may not read.
+fn refuse_powerless(request: &Request, settings: &Settings) -> Result<(), u8> {
+    let restores = settings
+        .invariants
+        .iter()
+        .any(|it| it.mode == Mode::Restore);
+    let may_write = geteuid().is_root() || Capability::OF_KEYS.into_iter().any(capabilities::has);
+    if request.root != Path::new("/") || !restores || may_write {
+        return Ok(());
+    }
+    print::note("netguard: permission denied to restore anything: run as root\n");
     Err(exit::TROUBLE)
 }
 
