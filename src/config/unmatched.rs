@@ -135,7 +135,7 @@ fn missing(procsys: &Path, has_module: bool, pattern: &Pattern) -> Option<Missin
 fn lacks(segments: &[Segment], position: usize) -> String {
     let what = match position + 1 == segments.len() {
         true => "name",
-        false => "folder",
+        false => "directory",
     };
     let parents: Vec<&str> = segments[..position].iter().map(Segment::as_str).collect();
     let place = match Selector::parse(&parents.join("/")) {

@@ -36,7 +36,7 @@ impl Folder {
         };
         let stat = fstat(&fd)?;
         if !is_own(&stat) || stat.st_mode & 0o002 != 0 {
-            return Err(io::Error::other("other users may write to this folder"));
+            return Err(io::Error::other("other users may write to this directory"));
         }
         let path = path.to_owned();
         Ok(Some(Folder { path, fd }))
