@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::engine::Tally;
 use crate::model::Errno;
 pub(crate) use crate::model::text::Count;
 use crate::model::text::push_visible;
@@ -13,6 +14,74 @@ use crate::resource::Desired;
 /// The longest piece of foreign text within a MESSAGE, in bytes. The fields
 /// have more of it.
 const PIECE: usize = 512;
+
+/// How the values are: `211 of 214 values OK, 1 drifted (1 in observe mode), 2 pending`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Values {
+    pub all: usize,
+    pub ok: usize,
+    pub drifted: Drifted,
+    pub pending: usize,
+    pub unreadable: usize,
+}
+
+impl fmt::Display for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} OK", self.ok, Count(self.all, "value"))?;
+        if self.drifted.count > 0 {
+            write!(f, ", {}", self.drifted)?;
+        }
+        for (count, what) in [(self.pending, "pending"), (self.unreadable, "unreadable")] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many values have drifted: `3 drifted (1 in observe mode, 2 contended)`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Drifted {
+    pub count: usize,
+    pub observed: usize,
+    pub contended: usize,
+    pub failed: usize,
+}
+
+impl fmt::Display for Drifted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} drifted", self.count)?;
+        let of_them = [
+            (self.observed, "in observe mode"),
+            (self.contended, "contended"),
+            (self.failed, "could not be restored"),
+        ];
+        let of_them = of_them.iter().filter(|(count, _)| *count > 0);
+        let of_them: Vec<_> = of_them
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        match of_them.is_empty() {
+            true => Ok(()),
+            false => write!(f, " ({})", of_them.join(", ")),
+        }
+    }
+}
+
+impl From<&Tally> for Values {
+    fn from(tally: &Tally) -> Values {
+        Values {
+            all: tally.values,
+            ok: tally.matching,
+            drifted: Drifted {
+                count: tally.drifted,
+                ..Drifted::default()
+            },
+            pending: tally.pending,
+            unreadable: tally.unreadable,
+        }
+    }
+}
 
 /// A span of time: `31 us`, `1.2 ms`, `3.4 s`, `2 min 5 s`, `3 h 12 min`.
 /// Truncated, not rounded: a bound that is met is never shown as missed.

@@ -124,6 +124,17 @@ fn the_check_says_in_80_bytes_what_has_drifted() {
 }
 
 #[test]
+fn the_check_names_what_cannot_be_read() {
+    let toml = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"vm.swappiness\" = 1\n";
+    let values = [("net/ipv4/ip_forward", "1\n"), ("vm/swappiness/x", "1\n")];
+    let output = check("unreadable", toml, &values);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let begin = "1 unreadable: vm.swappiness: reading it failed: ";
+    assert!(said.starts_with(begin), "{said}");
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
 fn that_it_does_not_run_is_a_condition_of_its_own() {
     let monitor = shipped("netguard-check-monitor.json");
     let rule = &monitor["rules"][1];

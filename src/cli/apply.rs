@@ -226,8 +226,9 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
         text.push_str("nothing to write\n");
     }
     print::hanging(&mut text, "", &scan.summary(), print::width());
-    for note in notes {
-        print::paragraph(&mut text, "note: ", &note, print::width());
+    for (severity, finding) in notes {
+        let word = format!("{}: ", severity.as_str());
+        print::paragraph(&mut text, &word, &finding, print::width());
     }
     Ok(print::result(&text, scan.verdict()))
 }

@@ -1,6 +1,6 @@
 //! `netguard check`: checks once and reports drift.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 
 use nix::unistd::geteuid;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use super::fold::{Group, groups};
 use super::load::{leave_out_running, load_or_running, note_foreign_network, procsys};
 use super::{args, conflicts, exit, print};
 use crate::clock;
-use crate::config::{Diagnostic, Loaded, Request};
+use crate::config::{Diagnostic, Loaded, Request, Severity};
 use crate::conflicts::Found;
 use crate::conntrack::Usage;
 use crate::engine::{Affected, Engine, Failure, Limitation, Phase, Watched};
@@ -20,7 +20,7 @@ use crate::model::{Mode, Settings, SysctlKey};
 use crate::resource::{Resource, ResourceKind, State};
 use crate::runtime;
 use crate::service::state::{self, ConntrackState};
-use crate::words::{Count, must_be};
+use crate::words::{Count, Values, must_be};
 
 /// Looks once and writes nothing.
 ///
@@ -50,7 +50,7 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
         let report = Report {
             degraded,
             files_error,
-            notes,
+            notes: notes.into_iter().map(|(_, finding)| finding).collect(),
             ..Report::of(&scan, of_values, found.as_ref())
         };
         print::json(&report, code)
@@ -71,8 +71,8 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
             push(&mut text, "degraded", &reason, print::width());
         }
         text.push_str(&report(&scan, options.all.all, print::width()));
-        for note in &notes {
-            push(&mut text, "note", note, print::width());
+        for (severity, finding) in &notes {
+            push(&mut text, severity.as_str(), finding, print::width());
         }
         if let Some(found) = &found {
             text.push('\n');
@@ -83,9 +83,10 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
 }
 
 /// What the kernel makes of the configuration here, besides the values.
-pub(super) fn notes(loaded: &Loaded, request: &Request) -> Vec<String> {
+pub(super) fn notes(loaded: &Loaded, request: &Request) -> Vec<(Severity, String)> {
     let found = loaded.consequences(&request.root);
-    found.iter().map(Diagnostic::one_line).collect()
+    let line = |it: &Diagnostic| (it.severity(), it.one_line());
+    found.iter().map(line).collect()
 }
 
 /// Every value as it was read once.
@@ -130,6 +131,16 @@ impl Scan {
 
     pub fn summary(&self) -> String {
         summary(&self.engine, |watched| self.mode(watched))
+    }
+
+    /// The counts without drift that counts for nothing.
+    fn counts(&self) -> Values {
+        let mut values = counts(&self.engine, |watched| self.mode(watched));
+        if self.ignore_observed {
+            values.drifted.count -= values.drifted.observed;
+            values.drifted.observed = 0;
+        }
+        values
     }
 
     /// The values that count as drifted, with their modes.
@@ -356,34 +367,48 @@ fn brief(scan: &Scan) -> String {
     });
     let mut groups = groups(items, false);
     groups.sort_by_key(|group| group.kind);
-    let count = |observed: bool| -> usize {
-        let groups = groups.iter().filter(|it| it.kind.0 == observed);
-        groups.map(|it| it.items.len()).sum()
-    };
-    let (enforced, observed) = (count(false), count(true));
     let full = scan
         .conntrack_nearly_full()
         .filter(|_| !scan.ignore_observed);
     let full = full.map(|usage| format!("conntrack nearly full: {}", connections(usage)));
     if groups.is_empty() {
-        return format!("{}\n", full.unwrap_or_else(|| scan.summary()));
+        let named = full.or_else(|| unreadable_in_brief(scan));
+        return format!("{}\n", named.unwrap_or_else(|| scan.counts().to_string()));
     }
     let full = full.map_or_else(String::new, |full| format!("; {full}"));
-    let named: Vec<String> = groups
-        .iter()
-        .take(NAMED)
-        .map(|it| in_brief(scan, it))
-        .collect();
+    let named = named(&groups, |group| in_brief(scan, group));
+    format!("{}: {named}{full}\n", scan.counts().drifted)
+}
+
+/// The first groups, and how many more there are.
+fn named<'a, K>(groups: &[Group<'a, K>], name: impl Fn(&Group<'a, K>) -> String) -> String {
+    let named: Vec<String> = groups.iter().take(NAMED).map(name).collect();
     let more = match groups.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!("; {} more", Count(more, "invariant")),
     };
-    let counts = match (enforced, observed) {
-        (0, observed) => format!("{observed} drifted (observe mode)"),
-        (enforced, 0) => format!("{enforced} drifted"),
-        (enforced, observed) => format!("{enforced} drifted (+{observed} in observe mode)"),
+    format!("{}{more}", named.join("; "))
+}
+
+/// Which values cannot be read, and why; `None` where all can.
+fn unreadable_in_brief(scan: &Scan) -> Option<String> {
+    let unreadable = |it: &Watched<'_>| Standing::of(it) == Standing::Unreadable;
+    let items = scan.engine.watched().filter(unreadable).map(|watched| {
+        let why = why_unreadable(&watched).unwrap_or_default();
+        (watched.invariant, why, watched.key, String::new())
+    });
+    let groups = groups(items, false);
+    let count: usize = groups.iter().map(|it| it.items.len()).sum();
+    let name = |group: &Group<'_, String>| {
+        let selector = &scan.engine.settings().invariants[group.invariant].selector;
+        let why = &group.kind;
+        if group.is_folded() {
+            return format!("{selector}: {why}");
+        }
+        let each = group.items.iter().map(|(key, _)| format!("{key}: {why}"));
+        each.collect::<Vec<_>>().join("; ")
     };
-    format!("{counts}: {}{more}{full}\n", named.join("; "))
+    (count > 0).then(|| format!("{count} unreadable: {}", named(&groups, name)))
 }
 
 fn in_brief<K>(scan: &Scan, group: &Group<'_, K>) -> String {
@@ -413,42 +438,32 @@ fn rank(engine: &Engine, invariant: usize) -> usize {
     found.unwrap_or(usize::MAX)
 }
 
-/// The counts: `7 of 10 values OK, 2 drifted, 1 pending`, with the `mode` of
-/// each value.
+/// The counts, with the `mode` of each value.
 pub(super) fn summary(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> String {
-    let mut counts = [0usize; 4];
-    let mut observed = 0;
-    for watched in engine.watched() {
-        let standing = Standing::of(&watched);
-        counts[standing as usize] += 1;
-        let only_observed = standing == Standing::Drifted && mode(&watched) == Mode::Observe;
-        observed += usize::from(only_observed);
-    }
-    let [ok, pending, drifted, unreadable] = counts;
-    let all = engine.watched().count();
-    if all == 0
-        && engine
-            .status()
-            .limitations
-            .iter()
-            .any(|it| it.kind().is_severe())
-    {
+    let none_known = engine.watched().next().is_none();
+    let limitations = &engine.status().limitations;
+    if none_known && limitations.iter().any(|it| it.kind().is_severe()) {
         return "no value is known".to_owned();
     }
-    let mut text = format!("{ok} of {} OK", Count(all, "value"));
-    for (count, word) in [
-        (drifted, "drifted"),
-        (pending, "pending"),
-        (unreadable, "unreadable"),
-    ] {
-        if count > 0 {
-            let _ = write!(text, ", {count} {word}");
-        }
-        if count > 0 && word == "drifted" && observed > 0 {
-            let _ = write!(text, " ({observed} in observe mode)");
+    counts(engine, mode).to_string()
+}
+
+fn counts(engine: &Engine, mode: impl Fn(&Watched<'_>) -> Mode) -> Values {
+    let mut values = Values::default();
+    for watched in engine.watched() {
+        values.all += 1;
+        match Standing::of(&watched) {
+            Standing::Ok => values.ok += 1,
+            Standing::Pending => values.pending += 1,
+            Standing::Unreadable => values.unreadable += 1,
+            Standing::Drifted => {
+                let observed = mode(&watched) == Mode::Observe;
+                values.drifted.count += 1;
+                values.drifted.observed += usize::from(observed);
+            }
         }
     }
-    text
+    values
 }
 
 /// What `--json` prints.

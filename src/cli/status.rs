@@ -19,7 +19,7 @@ use crate::service::state::{
     self, Asked, Configuration, Contents, Currency, DriftState, Holder, OutageState, PendingState,
     Why, WhyPending,
 };
-use crate::words::{self, Count, Span, must_be, value};
+use crate::words::{self, Count, Drifted, Span, must_be, value};
 
 /// The narrowest terminal that the table is made for.
 const NARROWEST: usize = 60;
@@ -198,14 +198,15 @@ fn text(
     now: u64,
     width: Option<usize>,
 ) -> String {
-    let ago = |at: u64| Span(Duration::from_micros(now.saturating_sub(at)));
+    let span = |from: u64, to: u64| Span(Duration::from_micros(to.saturating_sub(from)));
+    let ago = |at: u64| span(at, now);
     let mut text = String::new();
     head(&mut text, state, currency, &ago);
     for degraded in &state.degraded {
         print::paragraph(&mut text, "degraded: ", &degraded.reason, width);
     }
     configuration(&mut text, state, files, &ago, width);
-    values(&mut text, state);
+    values(&mut text, state, width);
     if !state.unavailable.is_empty() {
         let _ = writeln!(text, "unavailable: {}", state.unavailable.join(", "));
     }
@@ -231,7 +232,12 @@ fn text(
             _ => "Drift at that time",
         };
         let _ = writeln!(text, "\n{heading}:");
-        drifts(&mut text, state, &ago, width);
+        // Whether it has gone on since is not known.
+        let until = match currency {
+            Currency::Current => now,
+            _ => state.at_usec,
+        };
+        drifts(&mut text, state, &|at| span(at, until), width);
     }
     let (unreadable, pending): (Vec<_>, Vec<_>) = state
         .pending
@@ -343,7 +349,7 @@ fn configuration(
     }
 }
 
-fn values(text: &mut String, state: &Contents) {
+fn values(text: &mut String, state: &Contents, width: Option<usize>) {
     let values = &state.values;
     if state.starting {
         let known = Count(values.watched, "value");
@@ -357,30 +363,19 @@ fn values(text: &mut String, state: &Contents) {
         text.push_str("no value is known\n");
         return;
     }
-    let unreadable = match values.unreadable {
-        0 => String::new(),
-        count => format!(", {count} unreadable"),
+    let counts = words::Values {
+        all: values.watched,
+        ok: values.ok,
+        drifted: Drifted {
+            count: values.drifted,
+            observed: values.observed,
+            contended: values.contended,
+            failed: values.failed,
+        },
+        pending: values.pending,
+        unreadable: values.unreadable,
     };
-    let _ = writeln!(
-        text,
-        "{} of {} OK ({} pending, {} drifted{unreadable})",
-        values.ok,
-        Count(values.watched, "value"),
-        values.pending,
-        values.drifted,
-    );
-    let parts = [
-        (values.observed, "in observe mode"),
-        (values.contended, "contended"),
-        (values.failed, "could not be restored"),
-    ];
-    let parts = parts.iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<_> = parts
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    if !parts.is_empty() {
-        let _ = writeln!(text, "  drifted: {}", parts.join(", "));
-    }
+    print::hanging(text, "", &counts.to_string(), width);
 }
 
 /// Active drift: equal ones of an invariant together.
@@ -667,8 +662,7 @@ configuration: 20 invariants, 2 in observe mode, loaded 1 min 0 s ago
   not loaded: the files have changed since; `systemctl reload netguard` loads
               them
   refused 5.0 s ago: /etc/netguard/netguard.toml:3:1: unknown field `sysctls`
-211 of 214 values OK (2 pending, 1 drifted)
-  drifted: 1 could not be restored
+211 of 214 values OK, 1 drifted (1 could not be restored), 2 pending
 unavailable: fanotify
 
 Active drift:
@@ -712,6 +706,12 @@ unknown, >: had drifted before the first check, so the real time is longer
             assert_eq!(verdict(&state, &old), exit::TROUBLE);
             let said = text(&state, &old, &Files::Unknown, NOW, Some(80));
             assert!(said.contains("last known state"), "{said}");
+            // Whether it has gone on since is not known.
+            state.drifts = vec![drift("net.ipv4.ip_forward")];
+            let later = text(&state, &old, &Files::Unknown, NOW + 60_000_000, Some(80));
+            let line = "net.ipv4.ip_forward is 0, must be 1, for 2 min 5 s\n";
+            assert!(later.contains(line), "{later}");
+            assert!(later.contains("(1 min 0 s ago)"), "{later}");
         }
         state.degraded = vec![Degraded {
             kind: "blind".to_owned(),
@@ -729,7 +729,7 @@ unknown, >: had drifted before the first check, so the real time is longer
         let severe = verdict(&state, &Currency::Current);
         assert_eq!(severe, exit::TROUBLE, "what is unreadable may have drifted");
         let said = text(&state, &Currency::Current, &Files::Same, NOW, Some(80));
-        let counts = "211 of 214 values OK (1 pending, 0 drifted, 1 unreadable)\n";
+        let counts = "211 of 214 values OK, 1 pending, 1 unreadable\n";
         assert!(said.contains(counts), "{said}");
         state.values.watched = 0;
         state.degraded = vec![Degraded {

@@ -33,7 +33,7 @@
 //! conflict resolved: N more conflicts
 //! records dropped: N records (journal too slow)
 //!
-//! TALLY  N of N values OK (N pending, N drifted[, N unreadable]), N invariants, N drifts restored
+//! TALLY  N of N values OK[, N drifted][, N pending][, N unreadable], N invariants, N drifts restored
 //! OUTAGES N outages since boot[, N of unknown duration], [at least ]SPAN total, longest SPAN
 //! HOW    (detected by SOURCES|found at startup[, drifted for at most SPAN|for an unknown time][, propagated from KEY][, WRITER]
 //!     [, during UNITS][, FILE:LINE will set it again][, CLEANED]
@@ -73,7 +73,7 @@ use crate::engine::{
 };
 use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
 use crate::resource::{Resource, State};
-use crate::words::{Count, Span, line, list, must_be, state, value};
+use crate::words::{Count, Span, Values, line, list, must_be, state, value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -192,16 +192,9 @@ pub(super) fn records_dropped(count: u64) -> String {
 }
 
 fn tally_text(tally: &Tally) -> String {
-    let unreadable = match tally.unreadable {
-        0 => String::new(),
-        count => format!(", {count} unreadable"),
-    };
     format!(
-        "{} of {} OK ({} pending, {} drifted{unreadable}), {}, {} restored",
-        tally.matching,
-        Count(tally.values, "value"),
-        tally.pending,
-        tally.drifted,
+        "{}, {}, {} restored",
+        Values::from(tally),
         Count(tally.invariants, "invariant"),
         Count(tally.restored, "drift"),
     )

@@ -7,14 +7,14 @@ use crate::model::text::visible;
 use crate::journal::limits;
 use crate::journal::message::connections;
 use crate::journal::moment::Zone;
-use crate::words::{Count, list, value};
+use crate::words::{Values, list, value};
 
 /// The status as one line, at `now` on the engine's clock and `realtime`
 /// (microseconds since 1970) on the wall's:
 ///
 /// ```text
 /// [degraded: WHAT[; WHAT...]; ]
-/// 212 of 214 values OK (2 pending); 3 restored, last net.ipv4.ip_forward Oct  3 12:03; unavailable: fanotify
+/// 212 of 214 values OK, 2 pending; 3 restored, last net.ipv4.ip_forward Oct  3 12:03; unavailable: fanotify
 /// ```
 ///
 /// The line is shown until the next change, perhaps for weeks: so times are absolute,
@@ -25,21 +25,8 @@ pub fn text(status: &Status, now: Monotonic, realtime: u64, zone: &Zone) -> Stri
     if status.starting {
         return "starting".to_owned();
     }
-    let missing = [
-        (tally.pending, "pending"),
-        (tally.drifted, "drifted"),
-        (tally.unreadable, "unreadable"),
-    ];
-    let missing = missing.iter().filter(|(count, _)| *count > 0);
-    let missing: Vec<_> = missing
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    let mut first = format!("{} of {} OK", tally.matching, Count(tally.values, "value"));
-    if !missing.is_empty() {
-        first.push_str(&format!(" ({})", missing.join(", ")));
-    }
     let mut parts = Vec::from_iter(limits::degraded(&status.limitations));
-    parts.push(first);
+    parts.push(Values::from(tally).to_string());
     if let Some(usage) = status.conntrack_nearly_full {
         parts.push(format!("conntrack nearly full: {}", connections(usage)));
     }
@@ -124,7 +111,7 @@ mod tests {
         status.failed = 1;
         assert_eq!(
             text(&status, now, realtime, &zone),
-            "210 of 214 values OK (2 pending, 1 drifted, 1 unreadable); restarting: network.service; \
+            "210 of 214 values OK, 1 drifted, 2 pending, 1 unreadable; restarting: network.service; \
              1 contended; 1 failed; 3 restored, last net.ipv4.ip_forward Jan  1 00:59; \
              unavailable: fanotify, systemd"
         );
