@@ -1240,6 +1240,11 @@ fn a_route_comes_back_with_its_nexthop_object() {
     shell("ip link set eth0 up; ip addr replace 2001:db8:1::110/64 dev eth0 nodad");
     guard.wait_until_idle();
     assert_eq!(shown("ip route show 10.82.0.0/16"), "");
+    // Another one with its number.
+    shell("ip nexthop add id 7 via 10.39.0.9 dev eth0");
+    guard.wait_until_idle();
+    assert_eq!(shown("ip route show 10.82.0.0/16"), "");
+    shell("ip nexthop del id 7");
     shell(made);
     wait_until_shown("ip route show 10.82.0.0/16", "nhid 7", "with its object");
     shell("ip -6 nexthop add id 8 via 2001:db8:1::1 dev eth0");

@@ -26,7 +26,7 @@ use crate::sys::scheduling::{self, Role};
 pub(super) struct Write {
     /// Each must succeed.
     pub requests: Vec<Request>,
-    /// What is asked where it is refused, to know why.
+    /// What is asked before, or where it is refused, to know why.
     pub needs: Vec<Question>,
 }
 
@@ -123,6 +123,10 @@ impl Worker {
 impl Requests {
     /// Makes requests, up to the first that is refused.
     pub(super) fn write(&mut self, write: &Write) -> Result<(), Errno> {
+        let mut first = write.needs.iter().filter(|it| it.is_first());
+        if let Some(need) = first.find(|need| !self.is_there(need)) {
+            return Err(need.otherwise);
+        }
         let result = self.make_all(&write.requests);
         if result != Err(Errno(libc::EINVAL)) || write.needs.is_empty() {
             return result;
@@ -144,7 +148,7 @@ impl Requests {
 
     fn is_there(&mut self, question: &Question) -> bool {
         let mut is_there = false;
-        let _ = self.ask(&question.request, |it| is_there |= (question.is_yes)(it));
+        let _ = self.ask(&question.request, |it| is_there |= question.is_yes(it));
         is_there
     }
 }

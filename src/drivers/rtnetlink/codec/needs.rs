@@ -1,10 +1,10 @@
-//! What the kernel is asked where it refuses a route with EINVAL: whether what the
-//! route needs exists (`fib_valid_prefsrc` and `fib_create_info` in
-//! net/ipv4/fib_semantics.c, `ip6_route_info_create` in net/ipv6/route.c).
+//! Whether what a route needs exists: an address, which the kernel is asked for where it refuses
+//! the route with EINVAL (`fib_valid_prefsrc` in net/ipv4/fib_semantics.c), and its nexthop
+//! object, which may be another one now and is asked for before.
 
 use std::net::IpAddr;
 
-use super::field::word;
+use super::field::{ip, word};
 use super::{GET_ROUTE, Message, NEW_ROUTE, Request, number_of};
 use crate::engine::Errno;
 use crate::kinds::{NO_ADDRESS, NO_NEXTHOP};
@@ -18,6 +18,8 @@ pub const DEL_NEXTHOP: u16 = 105;
 const GET_NEXTHOP: u16 = 106;
 const NEXTHOP_HEADER: usize = 8;
 const ID: u16 = 1;
+/// `NHA_GATEWAY`
+const GATEWAY: u16 = 6;
 /// `RTA_DST`
 const DST: u16 = 1;
 /// `RTN_LOCAL`, in byte 7 of `struct rtmsg`.
@@ -28,10 +30,38 @@ const LOCAL: u8 = 2;
 pub struct Question {
     /// What to ask.
     pub request: Request,
-    /// Whether this answer says so.
-    pub is_yes: fn(&Message<'_>) -> bool,
+    /// What the answer must be.
+    answer: Answer,
     /// What else is the answer to the write.
     pub otherwise: Errno,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// A route to this host.
+    Local,
+    /// A nexthop object, with this gateway where it is that of one.
+    Nexthop(Option<IpAddr>),
+}
+
+impl Question {
+    /// Whether it is asked before the write: that succeeds where the answer is no, too.
+    pub fn is_first(&self) -> bool {
+        matches!(self.answer, Answer::Nexthop(Some(_)))
+    }
+
+    /// Whether this answer says so.
+    pub fn is_yes(&self, it: &Message<'_>) -> bool {
+        match self.answer {
+            Answer::Local => it.kind == NEW_ROUTE && it.payload.get(7) == Some(&LOCAL),
+            Answer::Nexthop(via) => {
+                let found = attributes(it.payload.get(NEXTHOP_HEADER..).unwrap_or(&[]))
+                    .find(|(kind, _)| *kind == GATEWAY);
+                it.kind == NEW_NEXTHOP
+                    && via.is_none_or(|via| found.and_then(|it| ip(it.1)) == Some(via))
+            }
+        }
+    }
 }
 
 /// What a resource needs to be in this state.
@@ -42,7 +72,9 @@ pub fn needs(resource: &Resource, state: &State) -> Vec<Question> {
     let text = |name| state.get(name).map(|it| it.as_str());
     let address = text(Attribute::Src).and_then(|it| it.parse().ok());
     let number = text(Attribute::Nhid).and_then(|it| it.parse().ok());
-    let (address, nexthop) = (address.map(is_local), number.map(exists));
+    let via = text(Attribute::Via).and_then(|it| it.parse().ok());
+    let nexthop = number.map(|number| exists(number, via));
+    let address = address.map(is_local);
     address.into_iter().chain(nexthop).collect()
 }
 
@@ -57,18 +89,18 @@ fn is_local(address: IpAddr) -> Question {
     }
     Question {
         request: Request::new(GET_ROUTE, 0, body),
-        is_yes: |it| it.kind == NEW_ROUTE && it.payload.get(7) == Some(&LOCAL),
+        answer: Answer::Local,
         otherwise: NO_ADDRESS,
     }
 }
 
-/// Whether there is a nexthop object with this number.
-fn exists(number: u32) -> Question {
+/// Whether there is a nexthop object with this number, and this gateway.
+fn exists(number: u32, via: Option<IpAddr>) -> Question {
     let mut body = vec![0; NEXTHOP_HEADER];
     push(&mut body, ID, &number.to_ne_bytes());
     Question {
         request: Request::new(GET_NEXTHOP, 0, body),
-        is_yes: |it| it.kind == NEW_NEXTHOP,
+        answer: Answer::Nexthop(via),
         otherwise: NO_NEXTHOP,
     }
 }
