@@ -147,19 +147,15 @@ fn it_requires_what_every_el_has() {
     }
 }
 
-/// The bars: 2.45 MB, and 6.8 MB installed. They were 2.4 MB until `netguard diagnose` knew rules for
-/// ARP, isolated ports and IPsec, 2 MB until `netguard diagnose`, which
-/// alone takes 0.1 MB, 2.25 MB until it tried packets of full size and duplicate addresses,
-/// 2.3 MB and 6.5 MB until it judged rules by what the kernel has, and 6 MB until it could trace,
-/// and the daemon preserve tables of nft.
+/// The bars: 2.4 MB, and 6.5 MB installed. They were 2 and 6 MB before `netguard diagnose`.
 #[test]
 fn it_is_small() {
     let Some(rpm) = rpm() else { return };
     let length = fs::metadata(&rpm).expect("a file").len();
     let installed: u64 = query(&rpm, "%{SIZE}").parse().expect("a number of bytes");
     say(&format!("the RPM: {length} bytes, {installed} installed"));
-    assert!(length <= 245 * MIB / 100, "{length} bytes");
-    assert!(installed <= 34 * MIB / 5, "{installed} bytes installed");
+    assert!(length <= 12 * MIB / 5, "{length} bytes");
+    assert!(installed <= 13 * MIB / 2, "{installed} bytes installed");
 }
 
 #[test]
