@@ -120,7 +120,7 @@ wrote net.ipv4.conf.cali*.rp_filter = 1 (was 0) on 290 keys, 1 (was 2) on 10 key
     net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 wrote net.ipv4.conf.eth0.forwarding = 1 (was 0)
 skipped kernel.panic: it is 0, must be 10 (observe mode)
-cannot write net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
+pending net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
 301 of 603 values OK, 301 drifted (301 in observe mode), 1 pending, 301 restored
 "
     );
@@ -155,7 +155,7 @@ would write net.ipv4.conf.cali*.rp_filter = 1 (is 0) on 290 keys, 1 (is 2) on 10
     net.ipv4.conf.cali000.rp_filter to net.ipv4.conf.cali299.rp_filter; --all shows each
 would write net.ipv4.conf.eth0.forwarding = 1 (is 0)
 would skip kernel.panic: it is 0, must be 10 (observe mode)
-cannot write net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
+pending net.bridge.bridge-nf-call-iptables: it does not exist; load module br_netfilter
 0 of 603 values OK, 602 drifted (301 in observe mode), 1 pending
 "
     );
@@ -396,6 +396,26 @@ fn nothing_below_the_root_makes_anyone_wait() {
         told.contains("wrote net.ipv4.conf.eth0.rp_filter = 1"),
         "{told}"
     );
+}
+
+#[test]
+fn drift_takes_precedence_over_what_cannot_be_read() {
+    for (panic, expected) in [("10\n", 3), ("0\n", 1)] {
+        let root = node(
+            &format!("unreadable-{expected}"),
+            "[sysctl]\n\"vm.swappiness\" = 1\n\"kernel.panic\" = { value = 10, mode = \"observe\" }\n",
+        );
+        root.value("kernel/panic", panic);
+        root.value("vm/swappiness/x", "1\n");
+        for options in [&["check"][..], &["apply"], &["apply", "--dry-run"]] {
+            let (code, told) = root.ask(options);
+            assert_eq!(code, Some(expected), "{options:?}: {told}");
+            let line = told.lines().find(|line| line.starts_with("unreadable "));
+            let line = line.expect("why").replace("  ", " ");
+            let begin = "unreadable vm.swappiness: reading it failed: ";
+            assert!(line.starts_with(begin), "{options:?}: {told}");
+        }
+    }
 }
 
 /// What needs root; `tests/run --quick` leaves it out.

@@ -10,7 +10,7 @@ use super::fold::{Group, groups};
 use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
-use crate::engine::{Because, Engine, Errno, Memory, Phase, Record, Watched};
+use crate::engine::{Because, Engine, Errno, Failure, Memory, Phase, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{cleaned, error, refused_of_its_kind, unwritable};
 use crate::model::{Invariant, Mode, Selector, Settings};
@@ -37,9 +37,11 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
         invariant.grace = None;
     }
     let (engine, records) = runtime::once(settings, procsys(request)?, Memory::default());
-    let failed = records
-        .iter()
-        .any(|it| matches!(it, Record::RestoreFailed(..)));
+    let is_failed = |it: &Record| match it {
+        Record::RestoreFailed(_, failure) => !matches!(failure, Failure::Unreadable(_)),
+        _ => false,
+    };
+    let failed = records.iter().any(is_failed);
     let mut text = done(&records, &engine, all);
     let restored = engine.tally().restored;
     let mode = |it: &Watched<'_>| engine.settings().invariants[it.invariant].mode;
@@ -65,6 +67,8 @@ enum Deed {
     Left,
     WouldLeave,
     CannotRestore(String),
+    /// And why.
+    Unreadable(String),
     /// And why.
     Pending(String),
 }
@@ -109,8 +113,9 @@ fn deed(deed: &Deed, name: &dyn Display, value: &str, invariant: &Invariant) -> 
         Deed::WouldLeave => format!("would skip {}", observed(value)),
         Deed::CannotRestore(why) if value.is_empty() => format!("cannot restore {name}: {why}"),
         Deed::CannotRestore(why) => format!("cannot restore {name} = {value}: {why}"),
+        Deed::Unreadable(why) => format!("unreadable {name}: {why}"),
         Deed::Pending(why) if value.is_empty() => {
-            format!("cannot write {name}: {why}{}", module("absent"))
+            format!("pending {name}: {why}{}", module("absent"))
         }
         Deed::Pending(why) => format!("skipped {name}: it is {value}, {why}"),
     }
@@ -137,6 +142,9 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
                 (Deed::Wrote, value)
             }
             Record::DriftObserved(drift) => (Deed::Left, shown(&drift.new)),
+            Record::RestoreFailed(drift, failure @ Failure::Unreadable(_)) => {
+                (Deed::Unreadable(error(drift, failure)), String::new())
+            }
             Record::RestoreFailed(drift, failure) => {
                 (Deed::CannotRestore(error(drift, failure)), String::new())
             }
@@ -173,7 +181,7 @@ fn pending(watched: &Watched<'_>) -> Option<(Deed, String)> {
 /// What cannot be read, and why.
 fn unread(watched: &Watched<'_>) -> (Deed, String) {
     let why = why_unreadable(watched).unwrap_or_default();
-    (Deed::CannotRestore(why), String::new())
+    (Deed::Unreadable(why), String::new())
 }
 
 /// Whether there is no more to say of it than that it exists.

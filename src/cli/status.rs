@@ -208,7 +208,11 @@ fn text(
     configuration(&mut text, state, files, &ago, width);
     values(&mut text, state, width);
     if !state.unavailable.is_empty() {
-        let _ = writeln!(text, "unavailable: {}", state.unavailable.join(", "));
+        let _ = writeln!(
+            text,
+            "event sources unavailable: {}",
+            state.unavailable.join(", ")
+        );
     }
     if let Some(usage) = state.conntrack_nearly_full {
         let usage = connections(usage.into());
@@ -663,7 +667,7 @@ configuration: 20 invariants, 2 in observe mode, loaded 1 min 0 s ago
               them
   refused 5.0 s ago: /etc/netguard/netguard.toml:3:1: unknown field `sysctls`
 211 of 214 values OK, 1 drifted (1 could not be restored), 2 pending
-unavailable: fanotify
+event sources unavailable: fanotify
 
 Active drift:
 net.ipv4.ip_forward is 0, must be 1, for 2 min 5 s

@@ -170,7 +170,7 @@ pub(super) const FACTS: &[Fact] = &[
     // Forwarding of IPv4.
     int("net/ipv4", &["ip_forward"])
         .switch()
-        .means("Whether IPv4 packets are forwarded between interfaces. A node without it takes packets for its pods and drops them.")
+        .means("Whether IPv4 packets are forwarded between interfaces. A node without it drops the packets of its pods.")
         .kernel("The same integer as net.ipv4.conf.all.forwarding. A change sets forwarding of `default` and of every interface, and conf.all.accept_redirects to the opposite; an equal write does nothing. Whether a packet is forwarded is decided by the flag of the interface it comes in by. CentOS 7's `network stop` always sets it to 0; sysctl.d is applied when the network starts again.")
         .alias("net/ipv4/conf/all/forwarding")
         .sets(&[
