@@ -13,7 +13,7 @@ use super::log::Log;
 use super::namespaces::Space;
 use super::probe::{self, Job, Pace, Whole};
 use crate::diagnosis::observed::{FullSize, Packet, Probes, Protocol, Sighting, Site};
-use crate::sys::path_mtu::Ipv6Mtu;
+use crate::sys::path_mtu::{Discovery, Ipv6Mtu};
 
 /// How long an answer is waited for, after the last.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,7 +24,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 const MOST: u32 = u16::MAX as u32;
 
 /// Sends echo requests of full size, without permission to fragment them, and shorter ones
-/// where routers ask for that. Nothing where the destination answers no echo requests. What the
+/// where routers ask for that. Where they ask for shorter ones than the kernel ever uses, it
+/// permits to fragment them, as for TCP. Nothing where the destination answers no echo requests. What the
 /// source would send where it remembered no such error comes first.
 ///
 /// # Errors
@@ -70,14 +71,13 @@ pub fn probe(
     if let Some(longer) = unlearned.filter(|it| *it > first) {
         let whole = Whole {
             length: longer,
-            is_forced: true,
+            discovery: Discovery::Probe,
         };
         let mut is_over = |answered| answered > 0;
         let (probes, log) = series(Some(whole), &mut is_over)?;
         let errors = log.errors(&packet);
         kept.extend(log);
-        let is_told = errors.iter().any(|it| it.site == Site::Source);
-        if probes.answered == 0 && !is_told {
+        if probes.answered == 0 && !is_told(&errors) {
             return Ok(Some((result(longer, longer, probes, errors), kept)));
         }
         length = path.read()?;
@@ -87,7 +87,7 @@ pub fn probe(
         let mut is_over = |answered| answered > 0 || path.read().is_ok_and(|it| it < length);
         let whole = Whole {
             length,
-            is_forced: false,
+            discovery: Discovery::Do,
         };
         let (probes, log) = series(Some(whole), &mut is_over)?;
         let errors = log.errors(&packet);
@@ -95,11 +95,29 @@ pub fn probe(
         let now = path.read()?;
         let is_last = round == ROUNDS || begun.elapsed() > LONGEST;
         if probes.answered > 0 || now >= length || is_last {
-            return Ok(Some((result(length, first, probes, errors), kept)));
+            let mut full_size = result(length, first, probes, errors);
+            if full_size.answered == 0 && is_told(&full_size.errors) {
+                let whole = Whole {
+                    length: now.min(length),
+                    discovery: Discovery::Want,
+                };
+                let (probes, log) = series(Some(whole), &mut |answered| answered > 0)?;
+                kept.extend(log);
+                if probes.answered > 0 {
+                    full_size = result(whole.length, first, probes, full_size.errors);
+                    full_size.is_fragmented = true;
+                }
+            }
+            return Ok(Some((full_size, kept)));
         }
         length = now;
     }
     Ok(None)
+}
+
+/// Whether an error came to the source.
+fn is_told(errors: &[Sighting]) -> bool {
+    errors.iter().any(|it| it.site == Site::Source)
 }
 
 fn result(length: u32, first: u32, probes: Probes, errors: Vec<Sighting>) -> FullSize {
@@ -107,6 +125,7 @@ fn result(length: u32, first: u32, probes: Probes, errors: Vec<Sighting>) -> Ful
         length,
         first,
         sent: probes.sent,
+        is_fragmented: false,
         answered: probes.answered,
         refused: probes.refused,
         sightings: probes.sightings,

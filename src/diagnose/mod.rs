@@ -42,6 +42,7 @@ use crate::drivers::xfrm;
 use crate::engine::Errno;
 use crate::model::{Family, SysctlKey, Value};
 use crate::resource::{Attribute, Prefix, Resource};
+use crate::sys::path_mtu::Discovery;
 use crate::words::plain;
 use log::{COUNT, Log, Ways};
 use namespaces::{Found, Space, Spaces, address};
@@ -389,7 +390,7 @@ fn send_long(
                 };
                 let whole = Whole {
                     length,
-                    is_forced: true,
+                    discovery: Discovery::Probe,
                 };
                 let followed = send(question, &packet, source, target, Some(whole), pace)?;
                 seen.trace = followed.1;

@@ -25,7 +25,7 @@ use super::namespaces::Space;
 use crate::diagnosis::observed::{Packet, Probes, Protocol, Site};
 use crate::drivers::firewall::trace::Tracer;
 use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, load_byte, load_half, load_word};
-use crate::sys::path_mtu::forbid_fragments;
+use crate::sys::path_mtu::{Discovery, discover};
 use crate::words::plain;
 
 /// How long after one the next is sent.
@@ -55,7 +55,7 @@ pub struct Job<'a> {
     pub target: Option<&'a Space>,
     /// What the payload of each begins with.
     pub token: Token,
-    /// Whether each is sent whole; else it is no longer than needed.
+    /// How long each is; else it is no longer than needed.
     pub whole: Option<Whole>,
     /// How long an answer is waited for, after the last.
     pub patience: Duration,
@@ -69,13 +69,13 @@ pub struct Job<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// How packets are sent that may not be fragmented.
+/// How packets are sent that are as long as they may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Whole {
     /// How long each is with the header of IP.
     pub length: u32,
-    /// Whether also where the kernel remembers that the path takes only shorter ones.
-    pub is_forced: bool,
+    /// Whether they have DF set.
+    pub discovery: Discovery,
 }
 
 /// When the next packet may be sent.
@@ -353,8 +353,8 @@ fn open(packet: &Packet, whole: Option<Whole>) -> io::Result<Socket> {
     }?;
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::new(packet.from, 0).into())?;
-    if let Some(Whole { is_forced, .. }) = whole {
-        forbid_fragments(&socket, packet.from.is_ipv4(), is_forced)?;
+    if let Some(Whole { discovery, .. }) = whole {
+        discover(&socket, packet.from.is_ipv4(), discovery)?;
     }
     Ok(socket)
 }

@@ -39,17 +39,34 @@ sockopt_impl!(
     libc::c_int
 );
 
-/// Has all packets of a socket sent whole, with DF set, whatever the namespace's default is;
-/// also those that are longer than the kernel takes the path for, where that is forced.
+/// Whether packets have DF set, whatever the namespace's default is (ip(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// They have, and none is longer than the kernel takes the path for.
+    Do,
+    /// They have, however long they are.
+    Probe,
+    /// They have where the kernel sets it for TCP: not where a router has reported a path MTU
+    /// below the least that the kernel uses.
+    Want,
+}
+
+/// Chooses that for the packets of a socket.
 ///
 /// # Errors
 /// The system's.
-pub fn forbid_fragments(socket: &impl AsFd, is_ipv4: bool, is_forced: bool) -> io::Result<()> {
-    match (is_ipv4, is_forced) {
-        (true, false) => setsockopt(socket, MtuDiscover, &libc::IP_PMTUDISC_DO),
-        (true, true) => setsockopt(socket, MtuDiscover, &libc::IP_PMTUDISC_PROBE),
-        (false, false) => setsockopt(socket, Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_DO),
-        (false, true) => setsockopt(socket, Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_PROBE),
+pub fn discover(socket: &impl AsFd, is_ipv4: bool, how: Discovery) -> io::Result<()> {
+    let value = match (is_ipv4, how) {
+        (true, Discovery::Do) => libc::IP_PMTUDISC_DO,
+        (true, Discovery::Probe) => libc::IP_PMTUDISC_PROBE,
+        (true, Discovery::Want) => libc::IP_PMTUDISC_WANT,
+        (false, Discovery::Do) => libc::IPV6_PMTUDISC_DO,
+        (false, Discovery::Probe) => libc::IPV6_PMTUDISC_PROBE,
+        (false, Discovery::Want) => libc::IPV6_PMTUDISC_WANT,
+    };
+    match is_ipv4 {
+        true => setsockopt(socket, MtuDiscover, &value),
+        false => setsockopt(socket, Ipv6MtuDiscover, &value),
     }?;
     Ok(())
 }

@@ -375,3 +375,30 @@ fn packets_of_full_size_that_cannot_be_tried_are_unknown() {
     };
     assert!(rows.iter().any(is_unknown), "{found:#}");
 }
+
+/// Below the least path MTU that the kernel uses, it sends without DF.
+#[test]
+fn a_route_of_the_node_with_a_tiny_mtu_loses_nothing() {
+    let lab = Lab::new(Style::Routed);
+    lab.node
+        .run(&format!("ip route add {OUTSIDE} via 192.0.2.1 mtu 500"));
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    assert_eq!(
+        probe(&found)["text"],
+        "3 of 3 echo requests were answered; the path MTU is below 552: longer packets are \
+         fragmented"
+    );
+    // Another run knows it already.
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    // Where no error comes to the pod, they are lost.
+    lab.pod.run("ip route flush cache");
+    lab.node.run(NO_ERRORS);
+    let (code, found) = lab.of_pod();
+    assert_eq!(
+        (code, &first(&found)["reason"]),
+        (1, &"rule".into()),
+        "{found:#}"
+    );
+}

@@ -407,6 +407,8 @@ pub struct FullSize {
     pub length: u32,
     /// How long the first were: routers may have asked for shorter ones.
     pub first: u32,
+    /// Whether the kernel permitted to fragment those.
+    pub is_fragmented: bool,
     /// How many of the last were sent.
     pub sent: u32,
     /// How many answers to those came to the source.

@@ -193,7 +193,11 @@ pub fn judge<'a>(
     if answered == sent || is_rejected(seen) && probes.errors > 0 {
         let shorter = full_size.filter(|it| it.length < it.first);
         let shorter = shorter.map_or_else(String::new, |it| {
-            format!("; the path MTU is {}, not {}", it.length, it.first)
+            let FullSize { length, first, .. } = it;
+            match it.is_fragmented {
+                true => format!("; the path MTU is below {length}: longer packets are fragmented"),
+                false => format!("; the path MTU is {length}, not {first}"),
+            }
         });
         let passed = match is_rejected(seen) {
             true => {
