@@ -224,17 +224,20 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         }
         false => before.clone(),
     };
+    // Those that came meanwhile are the probes' own, or as new as they are.
     let connections = after.map(|all| {
         let tracked = |(connection, timeout): (Connection, u32)| {
             let own = |(it, _): &&(Connection, u32)| it.original == connection.original;
-            let before = before.iter().flatten().find(own).map_or(0, |it| it.1);
-            let is_used = is_later && timeout >= before;
-            Tracked {
+            let (_, before) = before.iter().flatten().find(own)?;
+            let is_used = is_later && timeout >= *before;
+            // Nobody goes on to ping: it may be a probe of another run.
+            let is_over = is_later && !is_used && packet.protocol == Protocol::Icmp;
+            (!is_over).then_some(Tracked {
                 connection,
                 is_used,
-            }
+            })
         };
-        all.into_iter().map(tracked).collect()
+        all.into_iter().filter_map(tracked).collect()
     });
     let mut seen = Observations {
         packet,

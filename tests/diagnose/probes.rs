@@ -307,6 +307,26 @@ fn a_connection_from_before_its_translation_is_found() {
     ping.wait().expect("its end");
 }
 
+/// An unanswered probe of another run is no connection that waits for its translation.
+#[test]
+fn own_probes_are_no_stale_connections() {
+    let lab = Lab::new(Style::Routed);
+    let other = lab.add_pod(3);
+    // Between pods nothing is translated, and conntrack is in use.
+    other.run("iptables -A INPUT -j DROP");
+    let between = ["10.65.0.2", "10.65.0.3"];
+    let (code, found) = lab.diagnose(&between);
+    assert_eq!(code, 1, "{found:#}");
+    other.run("iptables -F INPUT");
+    // Elsewhere all that leaves is.
+    lab.node.run(
+        "iptables -t nat -F POSTROUTING; iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE
+         ip link set cali3 down",
+    );
+    let (_, found) = lab.diagnose(&between);
+    assert!(!found.to_string().contains("conntrack"), "{found:#}");
+}
+
 #[test]
 fn what_works_and_loses_packets_is_said_so() {
     let lab = Lab::new(Style::Routed);

@@ -739,7 +739,7 @@ pub(super) fn set(set: SetName, from: IpAddr, place: &Place) -> Cause {
         .about(Resource::Set(set))
 }
 
-/// Connections were opened before the rule that translates them.
+/// Connections are not translated, unlike new ones.
 pub(super) fn stale(packet: &Packet, count: usize, by: &str) -> Cause {
     let Packet {
         from,
@@ -747,11 +747,11 @@ pub(super) fn stale(packet: &Packet, count: usize, by: &str) -> Cause {
         protocol,
         port,
     } = packet;
-    let (opened, their) = match count {
-        1 => ("1 connection was".to_owned(), "its"),
-        count => (format!("{count} connections were"), "their"),
+    let (are, their) = match count {
+        1 => ("1 connection is".to_owned(), "its"),
+        count => (format!("{count} connections are"), "their"),
     };
-    let what = format!("{opened} opened before {by} was there");
+    let what = format!("{are} not translated, as new ones are by {by}");
     let why = format!(
         "NAT is decided with the first packet of a connection: {their} packets leave from {from}"
     );

@@ -103,7 +103,7 @@ words! {
         Masquerade = "masquerade",
         /// A set that a rule of translation asks for lacks the pod.
         SetMember = "set-member",
-        /// A connection was opened before the rule that translates it.
+        /// A connection is not translated, unlike new ones.
         StaleConnection = "stale-connection",
         /// There is no room for another connection.
         Conntrack = "conntrack",
