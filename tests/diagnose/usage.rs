@@ -378,7 +378,7 @@ fn an_entry_that_only_observes_is_named_in_place_of_another() {
     let page = lab.with_journal(&folder, &["--no-probe", lab.style.pod(), OUTSIDE]);
     let keep = page.split_once("        keep  ").expect(&page).1;
     let keep: Vec<&str> = keep.split_whitespace().collect();
-    assert!(keep.join(" ").contains(":2 only observes it"), "{page}");
+    assert!(keep.join(" ").contains(":2 is in observe mode"), "{page}");
 }
 
 /// The next pod has another interface, and may have this one's address.

@@ -412,7 +412,7 @@ fn page(
             None => {
                 item(&mut text, "", "fix", &cause.fix);
                 if let Some(origin) = observed {
-                    let words = format!("{origin} only observes it");
+                    let words = format!("{origin} is in observe mode");
                     item(&mut text, "", "keep", &words);
                 }
                 for (index, line) in keep.iter().enumerate() {
