@@ -195,3 +195,42 @@ fn what_the_pod_may_not_send_is_its_own_rule() {
         assert!(is_refused || protocol == ["--port", "tcp/7"], "{found:#}");
     }
 }
+
+/// The pod itself answers then, or refuses.
+#[test]
+fn a_pod_that_has_the_address_of_the_destination_sends_nothing() {
+    let lab = Lab::new(Style::Routed);
+    for (add, expected) in [
+        (
+            format!("ip address add {OUTSIDE}/32 dev lo"),
+            format!("the pod has {OUTSIDE} itself, at lo"),
+        ),
+        (
+            format!("ip route add local {OUTSIDE} dev lo"),
+            format!("the pod has a route of type local to {OUTSIDE}/32"),
+        ),
+    ] {
+        lab.pod.run(&add);
+        for protocol in PROTOCOLS {
+            let (code, found) = lab.diagnose(&[&[lab.style.pod(), OUTSIDE], protocol].concat());
+            let found_causes = causes(&found);
+            assert_eq!(
+                (code, found_causes.len(), &found_causes[0]["text"]),
+                (1, 1, &expected.as_str().into()),
+                "{add} {protocol:?}: {found:#}"
+            );
+            let rows = found["rows"].as_array().expect("rows");
+            let probe = rows.last().expect("a row");
+            let text = probe["text"].as_str().expect("text");
+            assert!(
+                probe["level"] == "failed" && text.ends_with(" by the pod itself"),
+                "{found:#}"
+            );
+        }
+        let (_, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+        let fix = causes(&found)[0]["fix"].as_str().expect("a command");
+        lab.node.run(fix.split(';').next().expect("a command"));
+        let (code, found) = lab.of_pod();
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Between two pods of a node.
 
-use crate::lab::{Lab, POD_LINK, Style, causes};
+use crate::lab::{Lab, OUTSIDE, POD_LINK, Style, causes};
 
 /// The address of the other pod.
 const OTHER: &str = "10.65.0.3";
@@ -103,8 +103,35 @@ fn what_is_wrong_with_the_destination_pod_is_said_of_it() {
                 .find(|it| it["level"] == "failed")
                 .expect("a row");
             assert_eq!(row["place"], "dest pod", "{found:#}");
+            // What has no address gets no request.
+            assert_eq!(row["reply"], reason == "pod-route", "{found:#}");
         }
     }
+}
+
+/// Not the pod is wrong, which has another address that is routed to it.
+#[test]
+fn a_route_that_leads_to_another_pod_is_deleted() {
+    let lab = Lab::new(Style::Routed);
+    let _other = lab.add_pod(3);
+    lab.node
+        .run(&format!("ip route add {OUTSIDE}/32 dev cali3"));
+    for arguments in [&["--no-probe"][..], &[]] {
+        let (code, found) = lab.diagnose(&[&[POD_LINK, OUTSIDE], arguments].concat());
+        let first = causes(&found)[0];
+        let text = format!("{OUTSIDE}/32 is routed to the pod behind cali3, which has {OTHER}");
+        let fix = format!("ip route del {OUTSIDE}/32 dev cali3");
+        assert_eq!(
+            (code, &first["text"], &first["fix"]),
+            (1, &text.into(), &fix.into()),
+            "{found:#}"
+        );
+    }
+    let (_, found) = lab.of_pod();
+    lab.node
+        .run(causes(&found)[0]["fix"].as_str().expect("a command"));
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
 }
 
 #[test]

@@ -269,6 +269,13 @@ pub struct Pod {
     pub firewall: Option<Seen<Firewall>>,
 }
 
+impl Pod {
+    /// Whether it takes what it sends to the other end for its own.
+    pub fn is_own_destination(&self) -> bool {
+        matches!(&self.answer, Answer::Way(way) if way.is_local)
+    }
+}
+
 /// A connection that the node tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tracked {

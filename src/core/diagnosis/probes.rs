@@ -140,6 +140,15 @@ pub fn judge<'a>(
         _ => "ICMP",
     };
     let rejected = format!("{answered} of {sent} {what} were refused ({by})");
+    let source = legs[0].source.filter(|it| it.is_own_destination());
+    if source.is_some() && answered > 0 {
+        let verb = match is_rejected(seen) {
+            true => "refused",
+            false => "answered",
+        };
+        let words = format!("{answered} of {sent} {what} were {verb} by the pod itself");
+        return Some(row(Level::Failed, words, None));
+    }
     if is_rejected(seen) && is_lost(seen, legs) {
         return Some(match is_diverted {
             // It may have left with another destination.

@@ -29,6 +29,8 @@ words! {
         PodLink = "pod-link",
         /// The pod has no route.
         PodRoute = "pod-route",
+        /// The pod has the destination's address itself.
+        PodLocal = "pod-local",
         /// The pod uses another source address.
         PodSource = "pod-source",
         /// The pod sends to a hardware address that is not the node's.

@@ -5,24 +5,42 @@ use std::net::IpAddr;
 use super::arp::{Door, Peer, Question, Rules, may_drop, rules_of_arp};
 use super::links::{IGNORES_ALL, lost_bridge};
 use super::{Case, named};
-use crate::diagnosis::observed::{Answer, Known, Link, Pod};
+use crate::diagnosis::observed::{Answer, Known, Link, Packet, Pod};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, decide};
 use crate::diagnosis::verdict::{Cause, Reason};
 use crate::model::{Family, SysctlKey};
-use crate::resource::{Attribute, Mac, Prefix, Resource};
+use crate::resource::{Attribute, Mac, Prefix, RT_TABLE_MAIN, Resource};
 
 /// The pod that sends: its interface, its address, its route, and whom it sends to.
 pub(super) fn pod(case: &mut Case<'_>) {
     let Some(pod) = case.leg.source else {
         return;
     };
-    let (place, whose) = match case.leg.is_reply {
+    let before = case.rows.len();
+    let own = present(case, pod);
+    // What the pod lacks stops the request as well.
+    for row in &mut case.rows[before..] {
+        row.is_reply = false;
+    }
+    // Where the source is translated, it answers the node, and not the pod.
+    if let Some(own) = own.filter(|_| !(case.leg.is_reply && case.is_translated)) {
+        sends(case, pod, own);
+    }
+}
+
+/// Where rows about a pod stand, and whose its things are.
+fn named_pod(case: &Case<'_>, pod: &Pod) -> (&'static str, String) {
+    match case.leg.is_reply {
         true => ("dest pod", format!("the destination pod {}", pod.address)),
         false => ("pod", "the pod".to_owned()),
-    };
-    let renew = remedies::renew(pod);
+    }
+}
+
+/// The pod's interface, where that is up and has the address, which no other has.
+fn present<'a>(case: &mut Case<'a>, pod: &'a Pod) -> Option<&'a Link> {
+    let (place, whose) = named_pod(case, pod);
     let Some(own) = own_link(pod) else {
         let what = format!("{whose} has no network interface");
         let cause = Cause::new(
@@ -30,7 +48,8 @@ pub(super) fn pod(case: &mut Case<'_>) {
             &what,
             "its network was never set up, or was removed",
         );
-        return case.failed(place, what, cause.fix(renew));
+        case.failed(place, what, cause.fix(remedies::renew(pod)));
+        return None;
     };
     let (name, address) = (&own.name, pod.address);
     if let Some(other) = pod.others.first() {
@@ -45,7 +64,8 @@ pub(super) fn pod(case: &mut Case<'_>) {
     }
     if let Some(owner) = case.node().owner(address) {
         let cause = remedies::address_of_node(case.node(), owner, address);
-        return case.failed(place, format!("{address} is not unique"), cause);
+        case.failed(place, format!("{address} is not unique"), cause);
+        return None;
     }
     if !own.is_up {
         let what = format!("{name} of {whose} is down");
@@ -55,9 +75,14 @@ pub(super) fn pod(case: &mut Case<'_>) {
             "the pod can neither send nor receive",
         );
         let fix = remedies::in_pod(pod, format!("ip link set {} up", remedies::word(name)));
-        return case.failed(place, what, cause.fix(fix));
+        case.failed(place, what, cause.fix(fix));
+        return None;
     }
     if pod.network.owner(address).is_none() {
+        if let Some(cause) = misrouted(case, pod, own) {
+            case.failed(place, cause.what.clone(), cause);
+            return None;
+        }
         let what = match (case.leg.is_reply, node_end(case.node(), pod)) {
             (true, Some(end)) => {
                 format!("no interface of the pod behind {} has {address}", end.name)
@@ -74,20 +99,97 @@ pub(super) fn pod(case: &mut Case<'_>) {
             Prefix::whole(address),
             remedies::word(name)
         );
-        return case.failed(place, what, cause.fix(remedies::in_pod(pod, command)));
+        case.failed(place, what, cause.fix(remedies::in_pod(pod, command)));
+        return None;
     }
     if pod.network.duplicates.iter().any(|(_, it)| *it == address) {
         let what = format!("another host had {address} when {whose} got it");
         let why = "the kernel of the pod does not use it: duplicate address detection failed";
         let cause = Cause::new(Reason::DuplicateAddress, &what, why);
         let fix = "delete the pod, so that it gets another address, or the other host's address";
-        return case.failed(place, what, cause.fix(fix));
+        case.failed(place, what, cause.fix(fix));
+        return None;
     }
-    if case.leg.is_reply && case.is_translated {
-        // It answers the node, and not the pod.
-        return;
-    }
+    Some(own)
+}
+
+/// A route of the node to a pod that never had this address: it has another one, to which the
+/// node's routes lead.
+fn misrouted(case: &Case<'_>, pod: &Pod, own: &Link) -> Option<Cause> {
+    let (node, whole) = (case.node(), Prefix::whole(pod.address));
+    let end = node_end(node, pod)?;
+    let dev = &layer_3(node, end).name;
+    let is_led = |to: IpAddr| {
+        let packet = Packet {
+            to,
+            ..case.seen.packet.clone()
+        };
+        decide(node, &packet, None, 0).dev().as_ref() == Some(dev)
+    };
+    let mut others = pod.network.addresses(own).map(|it| it.address);
+    let other = others.find(|it| Prefix::whole(*it).family() == whole.family() && is_led(*it))?;
+    let mut routes = node.entries.iter().filter_map(|it| match it {
+        (Resource::Route(route), Some(state)) => Some((route, state)),
+        _ => None,
+    });
+    let (route, _) = routes
+        .find(|(route, state)| route.to == whole && state.interfaces().eq([end.name.as_str()]))?;
+    let what = format!(
+        "{whole} is routed to the pod behind {}, which has {other}",
+        end.name
+    );
+    let table = match route.table {
+        RT_TABLE_MAIN => String::new(),
+        table => format!(" table {}", remedies::table_word(table)),
+    };
+    let fix = format!(
+        "ip route del {whole} dev {}{table}",
+        remedies::word(&end.name)
+    );
+    Some(remedies::route(Reason::PodRouteElsewhere, route, what, fix))
+}
+
+/// The pod takes what it sends to the other end for its own.
+fn to_itself(case: &Case<'_>, pod: &Pod, whose: &str) -> Cause {
+    let packet = &case.leg.packet;
+    let to = packet.to;
+    let owner = pod.network.links.iter().find_map(|link| {
+        let mut addresses = pod.network.addresses(link);
+        Some((link, addresses.find(|it| it.address == to)?))
+    });
+    let (what, fix) = match (owner, decide(&pod.network, packet, None, 0)) {
+        (Some((link, prefix)), _) => (
+            format!("{whose} has {to} itself, at {}", link.name),
+            format!("ip address del {prefix} dev {}", remedies::word(&link.name)),
+        ),
+        (None, Decision::Route(route, _)) => (
+            format!("{whose} has a route of type local to {}", route.to),
+            format!(
+                "ip route del local {} table {}",
+                route.to,
+                remedies::table_word(route.table)
+            ),
+        ),
+        (None, _) => {
+            let what = format!("{whose} takes {to} for an address of its own");
+            let why = "packets to it do not leave the pod";
+            return Cause::new(Reason::PodLocal, what, why).fix(remedies::renew(pod));
+        }
+    };
+    let cause = Cause::new(Reason::PodLocal, what, "packets to it do not leave the pod");
+    cause.fix(remedies::in_pod(pod, fix))
+}
+
+/// The pod's route, and whom it sends to.
+fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
+    let (place, whose) = named_pod(case, pod);
+    let (name, address) = (&own.name, pod.address);
+    let renew = remedies::renew(pod);
     let to = case.leg.packet.to;
+    if pod.is_own_destination() {
+        let cause = to_itself(case, pod, &whose);
+        return case.failed(place, cause.what.clone(), cause);
+    }
     let way = match &pod.answer {
         Answer::Way(way) => way,
         Answer::Unknown(why) => return case.unknown(place, format!("its route to {to}: {why}")),
