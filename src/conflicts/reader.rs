@@ -216,7 +216,7 @@ impl Systemd {
         matches!(self, Systemd::Rhel7 | Systemd::Rhel7_4)
     }
 
-    /// Whether wildcards are such, and not letters.
+    /// Whether it expands wildcards.
     pub fn knows_patterns(self) -> bool {
         self >= Systemd::V244
     }
@@ -278,7 +278,7 @@ impl Systemd {
 }
 
 impl Procps {
-    /// Whether wildcards are such, and not letters.
+    /// Whether it expands wildcards.
     pub fn knows_patterns(self) -> bool {
         self >= Procps::V4_0_0
     }

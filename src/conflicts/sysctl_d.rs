@@ -40,7 +40,7 @@ pub fn is_applied(path: &Path) -> bool {
 ///
 /// Up to 231 its hash is not ordered: what it reads first may be applied last. That matters
 /// where one setting changes the key of another, or has another path to the same key: each of
-/// those may be the last, after the others in any order.
+/// those may be the last, after the others in their order or the reverse.
 pub fn boots(tree: &Tree, systemd: Systemd) -> Vec<Pass> {
     /// With more, two orders each would take too long.
     const MOST: usize = 24;

@@ -95,7 +95,9 @@ fn whole_lines(file: &Text) -> Vec<(u32, String)> {
     let mut continues = false;
     for (number, line) in file.lines() {
         let (part, is_continued) = match line.strip_suffix('\\') {
-            Some(part) if !part.ends_with('\\') => (part, true),
+            Some(part) if !part.ends_with('\\') && !line.trim_start().starts_with('#') => {
+                (part, true)
+            }
             _ => (line, false),
         };
         match all.last_mut().filter(|_| continues) {

@@ -103,10 +103,7 @@ fn of_sysctl(arguments: &[Token]) -> Vec<Write> {
                 .is_some_and(|it| it.starts_with(name))
         };
         let options = word.strip_prefix('-').filter(|it| !it.starts_with('-'));
-        if is_long("system")
-            || is_long("all")
-            || options.is_some_and(|it| it.contains(['a', 'A', 'X']))
-        {
+        if is_long("system") || is_long("all") || options.is_some_and(prints_all) {
             return Vec::new();
         }
         // `-p FILE`, `-pFILE` or `--load=FILE`.
@@ -142,6 +139,12 @@ fn of_sysctl(arguments: &[Token]) -> Vec<Write> {
         true => files,
         false => found,
     }
+}
+
+/// Whether these short options print all keys: before one that a file's name is attached to.
+fn prints_all(options: &str) -> bool {
+    let own = options.split(['p', 'f']).next().unwrap_or_default();
+    own.contains(['a', 'A', 'X'])
 }
 
 /// The key of a file of sysctls.
@@ -326,8 +329,8 @@ mod tests {
                 "</etc/a.conf </etc/b.conf",
             ),
             (
-                "sysctl --load=/etc/a.conf; sysctl -p/etc/b.conf",
-                "</etc/a.conf </etc/b.conf",
+                "sysctl --load=/etc/a.conf; sysctl -p/etc/Xa.conf",
+                "</etc/a.conf </etc/Xa.conf",
             ),
             ("sysctl -p $file; sysctl -p -; sysctl -p /etc/*.conf", ""),
             ("sysctl -n net.ipv4.ip_forward", ""),

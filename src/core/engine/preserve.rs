@@ -73,8 +73,8 @@ impl GoodStates {
         self.flushed.remove(&id);
     }
 
-    /// It was flushed. What follows while that may be in progress makes it last no longer: an
-    /// owner is not held up for ever.
+    /// It was flushed. Later steps do not extend the time, so that an owner is not overridden
+    /// forever.
     fn flushed(&mut self, id: ValueId, now: Monotonic) {
         if !self.is_being_flushed(id, now) {
             self.flushed.insert(id, now);

@@ -591,7 +591,7 @@ impl Tracked {
             attempt.changed = Some(cause);
             return;
         }
-        // What was lost is what its owner has made of it since.
+        // A process has changed it since: whether it is lost must be decided again.
         self.is_lost &= cause.writer.is_none();
         cause.at = known.map_or(cause.at, |it| it.at);
         self.cause = Some(cause);
@@ -610,9 +610,19 @@ impl Tracked {
         let Phase::Restoring(attempt) = &mut self.state else {
             return None;
         };
-        let is_other = attempt.is_done && attempt.wrote != *found;
-        let changed = attempt.changed.take().filter(|_| is_other);
-        let by_process = changed.filter(|it| it.writer.is_some())?;
+        let is_there = match &attempt.wrote {
+            State::Attributes(all) => {
+                found.exists()
+                    && all
+                        .iter()
+                        .all(|(name, value)| found.attribute(*name) == *value)
+            }
+            wrote => wrote == found,
+        };
+        if !attempt.is_done || is_there {
+            return None;
+        }
+        let by_process = attempt.changed.take().filter(|it| it.writer.is_some())?;
         Some((attempt.wrote.clone(), by_process))
     }
 

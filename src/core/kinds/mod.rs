@@ -20,7 +20,7 @@ use crate::resource::{Desired, Name, Resource, SetName, State};
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
 pub use nftables::NO_DEVICE;
 pub use owners::{OWNERS, Owner, owners_of_chain, owners_of_table};
-pub use sets::NO_SET;
+pub use sets::{NO_SET, is_remade};
 
 /// A place in the order of restores within a kind, first to last.
 pub type Rank = u8;
@@ -192,7 +192,7 @@ pub trait Kind {
         None
     }
 
-    /// A target as it can be made where this is found: what is there beside may not fit.
+    /// The target, without what the kernel would refuse.
     fn fitting(&self, _found: &State, target: State) -> State {
         target
     }

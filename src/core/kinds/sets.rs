@@ -49,11 +49,8 @@ impl Kind for SetName {
     /// What was in a set of another type may be no member of this one.
     fn fitting(&self, found: &State, target: State) -> State {
         let kind = target.get(Attribute::Type);
-        let is_other = kind != found.get(Attribute::Type)
-            || target.get(Attribute::Family) != found.get(Attribute::Family);
-        let kind = kind
-            .filter(|_| is_other)
-            .and_then(|it| SetType::parse(it.as_str()));
+        let kind = kind.filter(|_| is_remade(found, &target));
+        let kind = kind.and_then(|it| SetType::parse(it.as_str()));
         let (State::Attributes(attributes), Some(kind)) = (&target, kind) else {
             return target;
         };
@@ -66,6 +63,15 @@ impl Kind for SetName {
         });
         State::with(fitting.collect())
     }
+}
+
+/// Whether a set that is found like this must be replaced by another, as ipset changes neither its
+/// type nor its family.
+pub fn is_remade(found: &State, target: &State) -> bool {
+    [Attribute::Type, Attribute::Family].iter().any(|name| {
+        let wanted = target.get(*name);
+        wanted.is_some_and(|it| *it != found.attribute(*name))
+    })
 }
 
 /// The sets that are members of one, where it is a list of sets.

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::drivers::Driver;
 use crate::drivers::watched::Watched;
 use crate::engine::{Event, ValueId};
+use crate::kinds::is_remade;
 use crate::model::{Monotonic, Selector, Settings, Source, Value, Writer};
 use crate::resource::{Attribute, Group, Resource, ResourceKind, SetName, SetType, State};
 
@@ -557,13 +558,7 @@ fn changes(found: &State, target: &State) -> Vec<SetChange> {
         return Vec::from_iter(found.exists().then_some(SetChange::Destroy));
     }
     let mut changes = Vec::new();
-    let differs = |name| {
-        target
-            .get(name)
-            .is_some_and(|it| *it != found.attribute(name))
-    };
-    let is_other = differs(Attribute::Type) || differs(Attribute::Family);
-    let is_made = is_other || !found.exists();
+    let is_made = is_remade(found, target) || !found.exists();
     if is_made {
         changes.extend(found.exists().then_some(SetChange::Destroy));
         let family = target.get(Attribute::Family);

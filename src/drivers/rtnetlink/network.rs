@@ -201,24 +201,23 @@ impl Network {
 
     fn cause(&self, key: &Resource, change: Change) -> (Source, Option<Writer>) {
         let is_lost = Listing::of(key).is_some_and(|group| self.unknown.contains(&group));
-        match change.cause {
-            Cause::Unknown if is_lost => (Source::Sweep, None),
-            Cause::Unknown | Cause::Port(0) => (Source::Rtnetlink, None),
-            Cause::Unnamed | Cause::Port(_) => {
-                let port = match change.cause {
-                    Cause::Port(port) => port,
-                    Cause::Unnamed | Cause::Unknown => 0,
-                };
-                let writer = Writer {
-                    pid: 0,
-                    port: Some(port),
-                    source: Source::Rtnetlink,
-                    after: change.after,
-                    detected: change.at,
-                };
-                (Source::Rtnetlink, Some(writer))
-            }
-        }
+        // Of a write of the guard's own nothing tells the notification.
+        let is_ours = || self.id(key).is_some_and(|id| self.writing.contains(&id));
+        let port = match change.cause {
+            Cause::Unknown if is_lost => return (Source::Sweep, None),
+            Cause::Unknown | Cause::Port(0) => return (Source::Rtnetlink, None),
+            Cause::Unnamed if is_ours() => return (Source::Rtnetlink, None),
+            Cause::Unnamed => 0,
+            Cause::Port(port) => port,
+        };
+        let writer = Writer {
+            pid: 0,
+            port: Some(port),
+            source: Source::Rtnetlink,
+            after: change.after,
+            detected: change.at,
+        };
+        (Source::Rtnetlink, Some(writer))
     }
 }
 

@@ -52,7 +52,14 @@ pub fn answer(ask: &SetAsk) -> SetAnswer {
 
 /// Makes these changes of a set. One that cannot be made with all of its members is not made.
 fn commit(ipset: &Path, set: &SetName, changes: &[SetChange]) -> Result<(), Fault> {
-    // One of another type is not removed in vain.
+    // Checked first, so that the set that is replaced is not destroyed for nothing.
+    let (replaced, made): (Vec<_>, Vec<_>) = changes
+        .iter()
+        .cloned()
+        .partition(|it| *it == SetChange::Destroy);
+    if !replaced.is_empty() && made.iter().any(is_create) {
+        alone(|| try_out(ipset, set, &made))?;
+    }
     if is_made_list(changes) {
         let there = list(ipset)?;
         let lacks =

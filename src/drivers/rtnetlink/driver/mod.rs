@@ -6,18 +6,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::libc;
 use tokio::time::{Instant, sleep_until};
 
-use super::codec::{self, DEL_LINK, How, Listing, NEW_LINK, NEW_NEXTHOP, Unwritable};
+use super::codec::{
+    self, DEL_LINK, How, Listing, NEW_LINK, NEW_NEIGHBOUR, NEW_NEXTHOP, Unwritable,
+};
 use super::mirror::{Filter, Mirror};
 use super::socket::Listener;
 use super::worker::{Answer, Worker, Write};
 use crate::clock;
 use crate::engine::Errno;
-use crate::model::{Family, Monotonic};
+use crate::model::{Family, Monotonic, SysctlKey};
 use crate::netlink::{Received, Requests};
 use crate::resource::{Name, Resource, State};
 use crate::sys::rtnl::Demand;
@@ -71,8 +74,8 @@ pub enum News {
 pub enum Cause {
     /// The process whose socket has this port; 0 is the kernel itself.
     Port(u32),
-    /// Some process: the kernel reports such changes without a port, and has none of its own to
-    /// make.
+    /// A process, as far as is known: the kernel reports these changes without a port. Its own
+    /// at a change of VRF or at the end of a lifetime look the same.
     Unnamed,
     /// A dump found it.
     Unknown,
@@ -430,7 +433,7 @@ impl Rtnetlink {
             }
             let mut changed = std::mem::take(&mut self.changed);
             let cause = |it: &Self, resource: &Resource| match message.port {
-                0 if it.is_unnamed(resource) => Cause::Unnamed,
+                0 if it.is_unnamed(message.kind, resource) => Cause::Unnamed,
                 port => Cause::Port(port),
             };
             // A dump will show what it is now.
@@ -451,14 +454,17 @@ impl Rtnetlink {
         }
     }
 
-    /// Whether a change of this that is reported without a port is a process's: the kernel
-    /// itself takes away the FDB entries of a link that is removed, and the IPv6 addresses of
-    /// one that goes down or has IPv6 no more (`addrconf_ifdown` in net/ipv6/addrconf.c).
-    fn is_unnamed(&self, resource: &Resource) -> bool {
+    /// Whether a change of this that is reported without a port is a process's. The kernel
+    /// itself takes away the FDB entries of a link that is removed or leaves its bridge, the IPv6 addresses of
+    /// one that goes down or has IPv6 no more (`addrconf_ifdown` in net/ipv6/addrconf.c), and
+    /// neighbours with an `RTM_DELNEIGH` alone (`neigh_flush_dev` in net/core/neighbour.c); where
+    /// a process does, `RTM_NEWNEIGH` comes before, without its port before Linux 4.12.
+    fn is_unnamed(&self, kind: u16, resource: &Resource) -> bool {
         let links = self.mirror.links();
         let link = |dev: &Name| links.index(dev).and_then(|index| links.get(index));
         match resource {
-            Resource::Fdb(entry) => link(&entry.dev).is_some(),
+            Resource::Fdb(entry) => !entry.master && link(&entry.dev).is_some(),
+            Resource::Neighbour(_) => kind == NEW_NEIGHBOUR,
             Resource::Address(it) if it.address.family() == Family::Ipv6 => {
                 link(&it.dev).is_some_and(|it| it.up) && has_ipv6(&it.dev)
             }
@@ -494,6 +500,7 @@ impl Rtnetlink {
 
 /// Whether an interface has IPv6: one has not whose MTU is below 1280, or that has it disabled.
 fn has_ipv6(dev: &Name) -> bool {
-    let disabled = fs::read(format!("/proc/sys/net/ipv6/conf/{dev}/disable_ipv6"));
+    let disabled = SysctlKey::conf(Family::Ipv6, dev.as_str(), "disable_ipv6");
+    let disabled = fs::read(disabled.file(Path::new("/proc/sys")));
     disabled.is_ok_and(|it| it.starts_with(b"0"))
 }
