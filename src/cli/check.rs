@@ -371,13 +371,20 @@ fn brief(scan: &Scan) -> String {
         .conntrack_nearly_full()
         .filter(|_| !scan.ignore_observed);
     let full = full.map(|usage| format!("conntrack nearly full: {}", connections(usage)));
-    if groups.is_empty() {
-        let named = full.or_else(|| unreadable_in_brief(scan));
-        return format!("{}\n", named.unwrap_or_else(|| scan.counts().to_string()));
+    let drifted = (!groups.is_empty()).then(|| {
+        let named = named(&groups, |group| in_brief(scan, group));
+        format!("{}: {named}", scan.counts().drifted)
+    });
+    let unreadable = || unreadable_in_brief(scan).filter(|_| groups.is_empty());
+    let all: Vec<String> = drifted
+        .into_iter()
+        .chain(full)
+        .chain(unreadable())
+        .collect();
+    match all.is_empty() {
+        true => format!("{}\n", scan.counts()),
+        false => format!("{}\n", all.join("; ")),
     }
-    let full = full.map_or_else(String::new, |full| format!("; {full}"));
-    let named = named(&groups, |group| in_brief(scan, group));
-    format!("{}: {named}{full}\n", scan.counts().drifted)
 }
 
 /// The first groups, and how many more there are.

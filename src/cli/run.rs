@@ -53,12 +53,10 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
         Ok(_) => None,
         Err(error) => Some(last_good(error, goods.as_ref())?),
     };
-    let settings = match (&loaded, &kept) {
-        (_, Some((settings, _))) => Some(settings),
-        (Ok(loaded), None) => Some(&loaded.settings),
-        (Err(_), None) => None,
-    };
-    settings.map_or(Ok(()), |it| refuse_powerless(&request, it))?;
+    let loaded_now = || loaded.as_ref().ok().map(|it| &it.settings);
+    if let Some(settings) = kept.as_ref().map(|it| &it.0).or_else(loaded_now) {
+        refuse_powerless(&request, settings)?;
+    }
     let procsys = procsys(&request)?;
     // Only where there is something to guard: else nothing is written.
     if let (Some(goods), Ok(loaded)) = (&goods, &loaded) {

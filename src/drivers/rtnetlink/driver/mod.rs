@@ -346,7 +346,7 @@ impl Rtnetlink {
                 received = self.listener.next() => {
                     let received = received?;
                     self.take_in(received)?;
-                    // A storm does not keep the rest waiting.
+                    // Answers are taken, and what is decoded goes on, in a storm too.
                     if let Some(answer) = self.worker.answer_that_waits() {
                         self.take(answer);
                     }
