@@ -220,7 +220,9 @@ impl Applied {
         let mut unknown = Vec::new();
         for ways in &self.ways {
             // What the same systemd applies, where that matters.
-            let is_same = ways.len() == self.boot.len();
+            let is_of_systemd =
+                |it: &Pass| matches!(it.by, Applier::Boot | Applier::NetworkRestart);
+            let is_same = ways.len() == self.boot.len() && ways.iter().all(is_of_systemd);
             let mut judged: Vec<Judgement<'_>> = Vec::new();
             for (number, pass) in ways.iter().enumerate() {
                 unknown.extend(unknown::unknown(pass, settings));
