@@ -122,15 +122,8 @@ impl Spaces {
         asked: [&str; 2],
     ) -> Result<Spaces, Error> {
         let own = inode(Path::new(OWN));
-        let mut paths = of_processes();
-        for folder in NAMED {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if let Some(inode) = inode(&path) {
-                    paths.entry(inode).or_insert((None, path));
-                }
-            }
-        }
+        let named = NAMED.iter().flat_map(fs::read_dir).flatten().flatten();
+        let mut paths = with_names(of_processes(), named.map(|it| it.path()));
         for word in asked {
             let path = PathBuf::from(word);
             if let Some(inode) = inode(&path).filter(|_| word.contains('/')) {
@@ -316,8 +309,21 @@ fn inode(path: &Path) -> Option<u64> {
     Some(fs::metadata(path).ok()?.ino())
 }
 
+/// Namespaces by their inodes, each with a process in it.
+type Paths = BTreeMap<u64, (Option<u32>, PathBuf)>;
+
+/// Has those with a name entered by that: their process may end meanwhile.
+fn with_names(mut paths: Paths, named: impl Iterator<Item = PathBuf>) -> Paths {
+    for path in named {
+        if let Some(inode) = inode(&path) {
+            paths.entry(inode).or_default().1 = path;
+        }
+    }
+    paths
+}
+
 /// The namespaces of all processes, each with the one of the lowest number.
-fn of_processes() -> BTreeMap<u64, (Option<u32>, PathBuf)> {
+fn of_processes() -> Paths {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|it| it.file_name().to_str()?.parse::<u32>().ok());
     let mut pids: Vec<u32> = pids.collect();
@@ -405,6 +411,18 @@ mod tests {
         assert_eq!(found(node(), all()), Some(2));
         assert_eq!(found(node(), vec![space(1, None, end())]), None);
         assert_eq!(found(node(), vec![space(1, Some(3), end())]), None);
+    }
+
+    #[test]
+    fn a_namespace_with_a_name_is_entered_by_it() {
+        let own = PathBuf::from(OWN);
+        let number = inode(&own).expect("a namespace");
+        let of_process = PathBuf::from("/proc/1/ns/net");
+        let paths = Paths::from([(number, (Some(1), of_process))]);
+        let found = with_names(paths, [own.clone()].into_iter());
+        assert_eq!(found, Paths::from([(number, (Some(1), own.clone()))]));
+        let found = with_names(Paths::new(), [own.clone()].into_iter());
+        assert_eq!(found, Paths::from([(number, (None, own))]));
     }
 
     #[test]
