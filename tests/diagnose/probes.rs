@@ -1,7 +1,9 @@
 //! What only packets show.
 
+use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -305,6 +307,63 @@ fn a_connection_from_before_its_translation_is_found() {
     assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
     ping.kill().expect("it runs");
     ping.wait().expect("its end");
+}
+
+/// A SYN shows nothing of what follows it.
+#[test]
+fn rules_that_drop_data_of_a_connection_are_unknown() {
+    let accepting = "iptables -P FORWARD DROP
+         iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+         iptables -A FORWARD -p tcp --dport 7 --syn -j ACCEPT
+         iptables -A FORWARD -p tcp --tcp-flags ALL NONE -j DROP";
+    for (lines, expected) in [
+        (accepting, None),
+        (
+            "iptables -t mangle -A FORWARD -p tcp --tcp-flags PSH PSH -j DROP",
+            Some("packets with data: dropped by mangle FORWARD rule 1"),
+        ),
+        (
+            "nft add table inet own
+             nft 'add chain inet own mine { type filter hook forward priority 10; }'
+             nft add rule inet own mine tcp flags psh drop",
+            Some("packets with data: dropped by "),
+        ),
+        (
+            "iptables -A FORWARD -p tcp -m length --length 1400: -j DROP",
+            Some("filter FORWARD rule 1 may drop packets with data: "),
+        ),
+        (
+            "iptables -A FORWARD -m conntrack --ctstatus ASSURED -j DROP",
+            Some("filter FORWARD rule 1 may match before "),
+        ),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        let listen = || Ok::<_, Box<dyn Error + Send + Sync>>(TcpListener::bind((OUTSIDE, 7))?);
+        let _listener = lab.outside.namespace.within(listen).expect("a listener");
+        lab.node.run(lines);
+        let arguments = [lab.style.pod(), OUTSIDE, "--port", "tcp/7"];
+        let (code, found) = lab.diagnose(&arguments);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        let rows = found["rows"].as_array().expect("rows");
+        let unknown = rows
+            .iter()
+            .filter(|it| ["unknown", "note"].map(Value::from).contains(&it["level"]));
+        let unknown: Vec<&str> = unknown.filter_map(|it| it["text"].as_str()).collect();
+        match expected {
+            None => assert!(unknown.is_empty(), "{lines}: {found:#}"),
+            Some(expected) => assert!(
+                !unknown.is_empty() && unknown.iter().all(|it| it.starts_with(expected)),
+                "{lines}: {found:#}"
+            ),
+        }
+        let page = lab.netguard(&arguments).stdout;
+        let page = String::from_utf8(page).expect("UTF-8");
+        assert_eq!(
+            page.contains("opened; whether data passes is not known."),
+            expected.is_some(),
+            "{page}"
+        );
+    }
 }
 
 /// An unanswered probe of another run is no connection that waits for its translation.

@@ -431,6 +431,16 @@ fn page(
     text.push('\n');
     let end = match summary {
         Summary::Works if is_rejected(seen) => "The path works, but the destination refuses it.",
+        // Probes open connections, and send no data.
+        Summary::Works
+            if seen.packet.protocol == Protocol::Tcp
+                && found.iter().any(|it| {
+                    let is_open = [Level::Unknown, Level::Note].contains(&it.row.level);
+                    is_open && it.row.place == "firewall"
+                }) =>
+        {
+            "A connection was opened; whether data passes is not known."
+        }
         Summary::Works => "It works.",
         Summary::Loses => "It works, but loses packets, and the cause was not found.",
         Summary::Clear => "No cause found: nothing that was read blocks the packet.",

@@ -86,8 +86,14 @@ fn along(seen: &Observations, legs: &[Leg<'_>; 2], own: &BTreeSet<IpAddr>) -> (V
         }
         // What stops the packet stops its answer too.
         let is_known = |row: &Row| {
-            rows.iter()
-                .any(|it| it.cause.is_some() && it.cause == row.cause)
+            let is_same = |it: &Row| match &it.cause {
+                Some(cause) => row.cause.as_ref() == Some(cause),
+                None => {
+                    let are_notes = [it, row].iter().all(|it| it.level == Level::Note);
+                    are_notes && (&it.place, &it.words) == (&row.place, &row.words)
+                }
+            };
+            rows.iter().any(is_same)
         };
         found.retain(|row| !is_known(row));
         rows.extend(found);

@@ -40,6 +40,8 @@ pub struct Traffic<'a> {
     pub is_reply: bool,
     /// Whether it is the error that asks the sender of one for shorter packets.
     pub is_error: bool,
+    /// Whether it carries data of an open connection of TCP, in place of one that opens it.
+    pub is_data: bool,
     /// Whether it is known that its destination was not translated.
     pub is_untranslated: bool,
     /// Whether it is one of ARP: its addresses are those that it is about. One that is not
@@ -67,6 +69,7 @@ impl<'a> Traffic<'a> {
             port: packet.port,
             is_reply,
             is_error: false,
+            is_data: false,
             is_untranslated: false,
             arp: None,
             ttl: None,
@@ -211,6 +214,7 @@ impl<'a> Matching<'a> {
                 let own = match (traffic.is_error, traffic.is_reply) {
                     (true, _) => "RELATED",
                     (_, true) => "ESTABLISHED",
+                    _ if traffic.is_data => "ESTABLISHED",
                     (_, false) => "NEW",
                 };
                 let mut states = value.split(',');
@@ -308,6 +312,7 @@ impl<'a> Matching<'a> {
             return Match::Unknown;
         }
         let own: &[&[&str]] = match self.traffic.is_reply {
+            _ if self.traffic.is_data => &[&["PSH", "ACK"]],
             false => &[&["SYN"]],
             true => &[&["SYN", "ACK"], &["RST", "ACK"]],
         };
@@ -330,6 +335,7 @@ impl<'a> Matching<'a> {
         let own = match (traffic.protocol, traffic.length) {
             (_, Some(length)) => length..=length,
             _ if traffic.is_error => header..=1280,
+            (Protocol::Tcp, None) if traffic.is_data => header + 20..=u32::MAX,
             (Protocol::Tcp, None) => header + 20..=header + 60,
             (Protocol::Udp, None) if traffic.is_reply => header..=u32::MAX,
             (_, None) => header + 8 + PAYLOAD..=header + 8 + PAYLOAD,

@@ -8,7 +8,7 @@ use crate::diagnosis::firewall::{
     Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, destination,
     dropping,
 };
-use crate::diagnosis::observed::{Link, Pod, Tracked};
+use crate::diagnosis::observed::{Link, Pod, Protocol, Tracked};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::remedies;
 use crate::diagnosis::trace::{At, Hop};
@@ -462,6 +462,61 @@ pub(super) fn firewall(case: &mut Case<'_>) {
             format!("accepted by {by}")
         });
         case.ok("firewall", format!("{by}{translation}"));
+        data(case, firewall, hooks, passed, &traffic);
+    }
+}
+
+/// What the rules do with data of TCP where they let the connection be opened: no probe shows
+/// it. These hooks come behind those before the routing.
+fn data(
+    case: &mut Case<'_>,
+    firewall: &Firewall,
+    hooks: &[Hook],
+    passed: &[&str],
+    traffic: &Traffic<'_>,
+) {
+    if case.leg.packet.protocol != Protocol::Tcp {
+        return;
+    }
+    let mut traffic = Traffic {
+        is_data: true,
+        mark: Mark::NONE,
+        ..*traffic
+    };
+    let of_nat = |(table, _): &&Hook| *table == FirewallTable::Nat;
+    let mut stops = None;
+    for (table, chain) in PREROUTING.iter().chain(hooks).filter(|it| !of_nat(it)) {
+        for ruleset in &firewall.rulesets {
+            let own = at_hook(&traffic, Some(&chain.to_ascii_lowercase()));
+            let outcome = firewall.outcome(ruleset, *table, chain, &own);
+            traffic.mark = outcome.mark;
+            stops = stops.or_else(|| stop_of_data(&outcome));
+        }
+    }
+    let is_met = |it: &Foreign| {
+        let hook = it.hook.as_deref();
+        !it.is_nat && hook.is_some_and(|it| it == "prerouting" || passed.contains(&it))
+    };
+    for it in firewall.foreign.iter().filter(|it| is_met(it)) {
+        if let Some(native) = &it.rules {
+            let own = at_hook(&traffic, it.hook.as_deref());
+            let table = NativeChain::TABLE;
+            let outcome = firewall.outcome(&native.ruleset, table, &native.chain, &own);
+            stops = stops.or_else(|| stop_of_data(&outcome));
+        }
+    }
+    if let Some(words) = stops {
+        case.note("firewall", words);
+    }
+}
+
+/// What drops data, or may.
+fn stop_of_data(outcome: &Outcome) -> Option<String> {
+    let by = outcome.by.as_ref()?;
+    match (outcome.unsure.first(), outcome.fate) {
+        (Some(rule), _) => Some(format!("{rule} may drop packets with data: {}", rule.rule)),
+        (None, Fate::Dropped) => Some(format!("packets with data: {}", ended_by(by, &by.rule))),
+        _ => None,
     }
 }
 
