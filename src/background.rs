@@ -3,6 +3,7 @@
 //! is with tokio's own.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,7 +20,6 @@ pub const RETRY: Duration = Duration::from_millis(500);
 /// Work on a thread of its own, as soon as the kernel allows one.
 #[derive(Debug)]
 pub struct Task<T> {
-    thread: Service,
     /// Its result, once it is there.
     pub result: oneshot::Receiver<T>,
 }
@@ -28,7 +28,7 @@ impl<T: Send + 'static> Task<T> {
     /// Begins the work, or reports that it will be tried again.
     pub fn start(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Task<T> {
         let (done, result) = oneshot::channel();
-        let thread = Service::start(name, move || {
+        Service::start(name, move || {
             // What this takes meanwhile may be many times what it returns, and the last
             // one's result may have been freed since.
             memory::trim();
@@ -37,86 +37,122 @@ impl<T: Send + 'static> Task<T> {
             // The receiver may have been dropped.
             let _ = done.send(outcome);
         });
-        Task { thread, result }
-    }
-
-    /// See [`Service::keep_trying`].
-    pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
+        Task { result }
     }
 }
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A thread that starts as soon as the kernel allows one.
-pub struct Service {
+/// A thread that starts as soon as the kernel allows one, whatever becomes of this.
+#[derive(Debug)]
+pub struct Service(Arc<Thread>);
+
+struct Thread {
     name: &'static str,
     /// Until a thread takes it.
-    work: Arc<Mutex<Option<Work>>>,
-    /// When a thread was last refused.
-    refused: Mutex<Option<Instant>>,
+    work: Mutex<Option<Work>>,
+    is_running: AtomicBool,
 }
 
 impl Service {
     /// Starts the thread, or reports that it will be tried again.
     pub fn start(name: &'static str, work: impl FnOnce() + Send + 'static) -> Service {
-        let service = Service {
+        let thread = Arc::new(Thread {
             name,
-            work: Arc::new(Mutex::new(Some(Box::new(work)))),
-            refused: Mutex::new(None),
-        };
-        if let Err(error) = service.try_to_start() {
+            work: Mutex::new(Some(Box::new(work))),
+            is_running: AtomicBool::new(false),
+        });
+        if let Err(error) = thread.start() {
             tracing::warn!(
                 "no thread for `{name}` yet, trying again: {}",
                 plain(&error)
             );
-            service.set_refused(Some(Instant::now()));
+            Refused::all().add(Arc::clone(&thread));
         }
-        service
-    }
-
-    /// Tries again where a thread was refused a while ago. Whether there is none
-    /// yet: it must be tried again after [`RETRY`]. Cheap where it runs.
-    pub fn keep_trying(&self) -> bool {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.is_some_and(|at| at.elapsed() >= RETRY) {
-            *refused = self.try_to_start().is_err().then(Instant::now);
-            if refused.is_none() {
-                tracing::info!("there is a thread for `{}` now", self.name);
-            }
-        }
-        refused.is_some()
+        Service(thread)
     }
 
     /// Whether it runs, or has run.
     pub fn is_running(&self) -> bool {
-        let refused = self.refused.lock();
-        refused.unwrap_or_else(PoisonError::into_inner).is_none()
+        self.0.is_running.load(Ordering::Relaxed)
     }
+}
 
-    fn set_refused(&self, at: Option<Instant>) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = at;
-    }
-
-    fn try_to_start(&self) -> io::Result<()> {
-        let work = Arc::clone(&self.work);
-        let thread = thread::Builder::new().name(self.name.to_owned());
-        thread.spawn(move || {
-            let taken = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+impl Thread {
+    fn start(self: &Arc<Self>) -> io::Result<()> {
+        let thread = Arc::clone(self);
+        let builder = thread::Builder::new().name(self.name.to_owned());
+        builder.spawn(move || {
+            let work = thread.work.lock();
+            let taken = work.unwrap_or_else(PoisonError::into_inner).take();
             if let Some(work) = taken {
                 work();
             }
         })?;
+        self.is_running.store(true, Ordering::Relaxed);
         Ok(())
     }
 }
 
-impl std::fmt::Debug for Service {
+impl std::fmt::Debug for Thread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Service { name, refused, .. } = self;
-        let mut text = f.debug_struct("Service");
-        text.field("name", name).field("refused", refused).finish()
+        let Thread {
+            name, is_running, ..
+        } = self;
+        let mut text = f.debug_struct("Thread");
+        text.field("name", name)
+            .field("is_running", is_running)
+            .finish()
     }
+}
+
+/// The threads that the kernel refused to this process.
+#[derive(Default)]
+struct Refused {
+    threads: Vec<Arc<Thread>>,
+    /// When they were last asked for.
+    asked: Option<Instant>,
+}
+
+static REFUSED: Mutex<Refused> = Mutex::new(Refused {
+    threads: Vec::new(),
+    asked: None,
+});
+/// Whether there are any: the loop asks in every round.
+static IS_ANY_REFUSED: AtomicBool = AtomicBool::new(false);
+
+impl Refused {
+    fn all() -> MutexGuard<'static, Refused> {
+        REFUSED.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&mut self, thread: Arc<Thread>) {
+        self.threads.push(thread);
+        self.asked = Some(Instant::now());
+        IS_ANY_REFUSED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks again for the threads that were refused a while ago. Whether one is still
+/// missing: this must be called again after [`RETRY`].
+pub fn keep_trying() -> bool {
+    if !IS_ANY_REFUSED.load(Ordering::Relaxed) {
+        return false;
+    }
+    let mut refused = Refused::all();
+    if refused.asked.is_none_or(|at| at.elapsed() >= RETRY) {
+        refused.threads.retain(|it| {
+            let is_refused = it.start().is_err();
+            if !is_refused {
+                tracing::info!("there is a thread for `{}` now", it.name);
+            }
+            is_refused
+        });
+        refused.asked = Some(Instant::now());
+    }
+    let is_any = !refused.threads.is_empty();
+    IS_ANY_REFUSED.store(is_any, Ordering::Relaxed);
+    is_any
 }
 
 /// A mailbox of a thread. Senders never wait.
@@ -258,7 +294,8 @@ impl<T: Send + 'static> Worker<T> {
     /// Ends the thread once everything is done, or after `within`. Whether
     /// everything was done: nothing was, where the thread never started.
     pub fn close(self, within: Duration) -> bool {
-        if self.thread.keep_trying() {
+        keep_trying();
+        if !self.thread.is_running() {
             return false;
         }
         self.mailbox.close(Instant::now() + within);

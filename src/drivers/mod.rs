@@ -37,9 +37,6 @@ pub trait Driver {
     /// Gives back what was kept for resources that are gone.
     fn tidy(&mut self);
 
-    /// Asks again for the threads that were refused. Whether one is still missing.
-    fn keep_trying(&mut self) -> bool;
-
     /// Has the threads scheduled as this one that a repair may wait for. Those that wait for
     /// programs are not: these have no real time themselves.
     fn share_real_time(&mut self, _wanted: bool) {}

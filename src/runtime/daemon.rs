@@ -13,7 +13,7 @@ use super::Executor;
 use super::alarm::Alarm;
 use super::executor::Detected;
 use super::files::{Files, Find};
-use crate::background::{RETRY, Task};
+use crate::background::{self, RETRY, Task};
 use crate::clock;
 use crate::drivers::sysctl::Sysctls;
 use crate::drivers::sysctl::files::{LIVE, ProcSys};
@@ -302,7 +302,7 @@ impl Body {
             let now = clock::now();
             self.due(now, begin_by);
             watchdog.ping(now, &self.notifier);
-            let retry_at = self.keep_trying().then(|| now + RETRY);
+            let retry_at = background::keep_trying().then(|| now + RETRY);
             if let Some(status) = self.engine.take_status() {
                 self.notifier.status(status);
             }
@@ -367,17 +367,6 @@ impl Body {
             }
         }
         Ok(())
-    }
-
-    /// Asks again for the threads that were refused. Whether one is still missing.
-    fn keep_trying(&mut self) -> bool {
-        let keeper = self.keeping.as_ref().map(|it| &it.keeper);
-        self.notifier.keep_trying()
-            | self.journal.keep_trying()
-            | self.files.keep_trying()
-            | self.executor.keep_trying()
-            | self.loading.keep_trying()
-            | keeper.is_some_and(Keeper::keep_trying)
     }
 
     /// Applies the settings' scheduling to this thread.
@@ -528,11 +517,6 @@ impl Loading {
             Ok((settings.into(), digest))
         };
         self.under_way = Some(Task::start("configuration", fresh));
-    }
-
-    /// Tries again where no thread could be started. Whether there is none yet.
-    fn keep_trying(&self) -> bool {
-        self.under_way.as_ref().is_some_and(Task::keep_trying)
     }
 
     /// Waits for the end, if one is being loaded. Nothing where another has begun

@@ -59,8 +59,6 @@ pub struct Executor {
     news: Vec<Event>,
     /// Whether the network restarts.
     restarting: bool,
-    /// What is being freed, elsewhere.
-    discarded: Vec<Task<()>>,
 }
 
 impl Executor {
@@ -82,22 +80,7 @@ impl Executor {
             actions: VecDeque::new(),
             left: Vec::new(),
             restarting: false,
-            discarded: Vec::new(),
         }
-    }
-
-    /// Asks again for the threads that were refused. Whether one is still missing.
-    pub fn keep_trying(&mut self) -> bool {
-        self.discarded.retain(Task::keep_trying);
-        !self.discarded.is_empty()
-            | self.sysctls.keep_trying()
-            | self.network.keep_trying()
-            | self.system.keep_trying()
-            | self.firewall.keep_trying()
-            | self.sets.keep_trying()
-            | self.conntrack.keep_trying()
-            | self.tables.keep_trying()
-            | self.registry.as_ref().is_some_and(Registry::keep_trying)
     }
 
     /// Waits for what the drivers detect. Which goes first where several wait is left
@@ -313,8 +296,7 @@ impl Executor {
                 });
             }
             Action::Discard(settings) => {
-                let freed = Task::start("discard", move || drop(settings));
-                self.discarded.push(freed);
+                Task::start("discard", move || drop(settings));
             }
             Action::Tidy => {
                 self.sysctls.tidy();

@@ -51,11 +51,6 @@ impl Files {
         }));
     }
 
-    /// Tries again where no thread could be started. Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        self.looking.as_ref().is_some_and(Task::keep_trying)
-    }
-
     /// Waits for the end of a search. `None` where another is needed.
     /// Cancellation safe.
     pub async fn found(&mut self) -> Option<Event> {

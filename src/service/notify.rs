@@ -66,12 +66,6 @@ impl Notifier {
         Notifier(Some(Worker::start("notify", Slot::default(), send_pending)))
     }
 
-    /// Tries again where no thread could be started. Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        let worker = self.0.as_ref();
-        worker.is_some_and(|worker| worker.thread.keep_trying())
-    }
-
     /// The daemon is ready, for the first time or with a new configuration.
     pub fn ready(&self) {
         self.post(Slot::ready);

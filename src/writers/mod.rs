@@ -83,7 +83,6 @@ pub struct Registry {
     orders: Arc<Mutex<Orders>>,
     bell: UnixDatagram,
     ended: UnboundedReceiver<Ended>,
-    thread: Service,
 }
 
 impl Registry {
@@ -101,7 +100,7 @@ impl Registry {
         let given = Arc::clone(&orders);
         // As many as programs are examined.
         let (ending, ended) = unbounded_channel();
-        let thread = Service::start("processes", move || {
+        Service::start("processes", move || {
             Thread::new(events, asked, given, rings, queue, ending).run();
         });
         Ok(Registry {
@@ -109,7 +108,6 @@ impl Registry {
             orders,
             bell,
             ended,
-            thread,
         })
     }
 
@@ -120,11 +118,6 @@ impl Registry {
             Some(ended) => ended,
             None => std::future::pending().await,
         }
-    }
-
-    /// Tries again where no thread could be started. Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
     }
 
     /// Asks who `writer` is, whose write had caused a drift by `by`. Never

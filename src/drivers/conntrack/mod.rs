@@ -80,11 +80,6 @@ impl Conntrack {
         self.cleaning = None;
         Event::Cleaned(result.unwrap_or_default())
     }
-
-    /// Asks again for the thread that was refused. Whether it is still missing.
-    pub fn keep_trying(&self) -> bool {
-        self.cleaning.as_ref().is_some_and(Task::keep_trying)
-    }
 }
 
 /// Deletes connections, and counts them.

@@ -669,8 +669,4 @@ impl Driver for Firewall {
     fn tidy(&mut self) {
         self.watched.tidy();
     }
-
-    fn keep_trying(&mut self) -> bool {
-        self.worker.as_ref().is_some_and(Worker::keep_trying)
-    }
 }

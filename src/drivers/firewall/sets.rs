@@ -208,10 +208,6 @@ impl Driver for Sets {
     fn tidy(&mut self) {
         self.watched.tidy();
     }
-
-    fn keep_trying(&mut self) -> bool {
-        self.worker.as_ref().is_some_and(Worker::keep_trying)
-    }
 }
 
 /// How ipset lists each member that it lists in another way than it is written.

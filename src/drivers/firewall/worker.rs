@@ -16,7 +16,6 @@ use crate::resource::ResourceKind;
 pub(super) struct Worker<Job, Done> {
     jobs: Sender<Job>,
     reports: UnboundedReceiver<Report<Done>>,
-    thread: Service,
 }
 
 /// What the thread has to report.
@@ -59,21 +58,13 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
             let _ = waits.send(Report::Slow(slow));
         };
         let helper = Helper::new(name, Box::new(limits), Box::new(slow));
-        let thread = Service::start(name, move || work(&given, Reports(sender), helper));
-        Worker {
-            jobs,
-            reports,
-            thread,
-        }
+        Service::start(name, move || work(&given, Reports(sender), helper));
+        Worker { jobs, reports }
     }
 
     pub fn ask(&self, job: Job) {
         // It lives as long as this.
         let _ = self.jobs.send(job);
-    }
-
-    pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
     }
 }
 

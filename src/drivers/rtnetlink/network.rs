@@ -316,10 +316,6 @@ impl Driver for Network {
         }
     }
 
-    fn keep_trying(&mut self) -> bool {
-        self.rtnetlink.as_ref().is_some_and(Rtnetlink::keep_trying)
-    }
-
     fn share_real_time(&mut self, wanted: bool) {
         self.real_time = wanted;
         if let Some(rtnetlink) = &self.rtnetlink {

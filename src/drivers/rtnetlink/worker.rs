@@ -58,7 +58,6 @@ pub(super) enum Answer {
 pub(super) struct Worker {
     jobs: Sender<Job>,
     answers: UnboundedReceiver<Answer>,
-    pub thread: Service,
     /// The port that notifications of its writes have.
     pub port: u32,
 }
@@ -79,11 +78,10 @@ impl Worker {
             interrupted: false,
             bytes: Vec::with_capacity(LONGEST),
         };
-        let thread = Service::start("rtnetlink", move || work.run(&given));
+        Service::start("rtnetlink", move || work.run(&given));
         Ok(Worker {
             jobs,
             answers,
-            thread,
             port,
         })
     }

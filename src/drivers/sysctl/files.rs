@@ -417,11 +417,6 @@ impl ProcSys {
         self.patience = Some(patience);
     }
 
-    /// Asks again for the thread that waits. Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        self.patience.as_ref().is_some_and(Patience::keep_trying)
-    }
-
     /// Has the thread that waits scheduled as the loop is.
     pub fn share_real_time(&self, wanted: bool) {
         if let Some(patience) = &self.patience {

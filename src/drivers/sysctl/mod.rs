@@ -155,10 +155,6 @@ impl Driver for Sysctls {
         self.watch.tidy();
     }
 
-    fn keep_trying(&mut self) -> bool {
-        self.store.keep_trying()
-    }
-
     fn share_real_time(&mut self, wanted: bool) {
         self.store.share_real_time(wanted);
     }

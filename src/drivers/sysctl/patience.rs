@@ -64,11 +64,6 @@ impl Patience {
         })
     }
 
-    /// Asks again for a thread that was refused. Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
-    }
-
     /// Has a value written once the lock is free, those of a lower rank first.
     /// Whether it will be: not where no thread or no descriptor is left.
     pub fn hand_over(&mut self, id: ValueId, rank: Rank, file: &File, bytes: &[u8]) -> bool {

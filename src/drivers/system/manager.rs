@@ -75,7 +75,6 @@ pub(super) enum Answer {
 pub(super) struct Manager {
     jobs: UnboundedSender<Job>,
     answers: UnboundedReceiver<Answer>,
-    thread: Service,
 }
 
 impl Manager {
@@ -90,12 +89,8 @@ impl Manager {
             is_alone,
             unreachable: None,
         };
-        let thread = Service::start("systemd", move || work.run());
-        Manager {
-            jobs,
-            answers,
-            thread,
-        }
+        Service::start("systemd", move || work.run());
+        Manager { jobs, answers }
     }
 
     /// Has something done.
@@ -107,11 +102,6 @@ impl Manager {
     /// Waits for the next answer. Nothing is lost where this is cancelled.
     pub async fn answer(&mut self) -> Option<Answer> {
         self.answers.recv().await
-    }
-
-    /// Asks again for a thread that was refused. Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        self.thread.keep_trying()
     }
 }
 

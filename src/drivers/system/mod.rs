@@ -169,8 +169,4 @@ impl Driver for System {
     fn tidy(&mut self) {
         self.watched.tidy();
     }
-
-    fn keep_trying(&mut self) -> bool {
-        self.manager.as_ref().is_some_and(Manager::keep_trying)
-    }
 }

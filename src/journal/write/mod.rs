@@ -41,12 +41,6 @@ impl Journal {
         Journal(Worker::start("journal", Queue::new(), deliver))
     }
 
-    /// Tries again where no thread could be started: until then the records wait.
-    /// Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        self.0.thread.keep_trying()
-    }
-
     /// Logs to the journal. Never waits: what does not fit into the queue is counted.
     pub fn record(&self, record: impl Into<Box<Record>>) {
         self.0.mailbox.push(Item::Record(record.into()));

@@ -61,11 +61,6 @@ impl Keeper {
         (keeper, memory, unreported)
     }
 
-    /// Tries again where no thread could be started. Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        self.0.thread.keep_trying()
-    }
-
     /// Keeps this; the last one counts.
     pub fn keep(&self, snapshot: Snapshot) {
         self.leave(snapshot, None);

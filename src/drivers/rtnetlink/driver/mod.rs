@@ -311,11 +311,6 @@ impl Rtnetlink {
         self.mirror.tidy();
     }
 
-    /// Asks again for a thread that was refused. Whether there is none yet.
-    pub fn keep_trying(&self) -> bool {
-        self.worker.thread.keep_trying()
-    }
-
     /// Waits for the next news. Nothing is lost where this is cancelled.
     ///
     /// # Errors
