@@ -10,11 +10,14 @@ use serde::Serializer;
 /// Control characters, separators of lines and characters without a shape (such
 /// as those that turn the writing direction) do not qualify; accents do.
 pub fn is_visible(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
     // As Rust's `Debug` has it within a string. The tables are not public.
     let mut buffer = [b'a'; 5];
     let end = 1 + c.encode_utf8(&mut buffer[1..]).len();
     let text = str::from_utf8(&buffer[..end]).unwrap_or_default();
-    matches!(c, '"' | '\'' | '\\') || text.escape_debug().nth(1) == Some(c)
+    text.escape_debug().nth(1) == Some(c)
 }
 
 /// A path in JSON, where it need not be text.

@@ -290,6 +290,9 @@ impl Firewall {
     /// Has done what was asked for, and waits for what that gives. Nothing is lost where
     /// this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
+        if self.worker.is_none() && !self.is_used && self.watched.is_empty() {
+            return std::future::pending().await;
+        }
         self.watched.forget_fresh();
         loop {
             self.begin();

@@ -80,6 +80,10 @@ impl Sets {
         self.named = named.collect();
     }
 
+    fn is_used(&self) -> bool {
+        !self.groups.is_empty() || !self.watched.is_empty()
+    }
+
     /// Finds sets that are preserved, before a full scan.
     pub fn examine(&mut self) {
         if !self.groups.is_empty() && !self.listing {
@@ -101,7 +105,7 @@ impl Sets {
 
     /// A program that changes sets has ended, and is suspected if it was alone.
     pub fn ended(&mut self, writer: Option<Writer>, at: Monotonic) {
-        if self.watched.is_empty() && self.groups.is_empty() {
+        if !self.is_used() {
             return;
         }
         self.ended = Some(match self.ended.take() {
@@ -113,6 +117,9 @@ impl Sets {
     /// Has done what was asked for, and waits for the next reports, each with when it was
     /// detected. Nothing is lost where this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
+        if self.worker.is_none() && !self.is_used() {
+            return std::future::pending().await;
+        }
         self.begin();
         let ready = self.ended.is_some() && !self.watched.is_reading();
         let due = ready.then(|| self.refresh_at.unwrap_or_else(Instant::now));

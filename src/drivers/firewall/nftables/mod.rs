@@ -174,6 +174,9 @@ impl Tables {
     /// Has done what was asked for, and waits for what that gives. Nothing is lost where
     /// this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
+        if self.worker.is_none() && !self.is_used() {
+            return std::future::pending().await;
+        }
         self.watched.forget_fresh();
         loop {
             let due = self.begin();
