@@ -9,8 +9,8 @@ use crate::model::Source;
 use crate::resource::Resource;
 
 /// How many values are checked before other events are detected: at 1 to 2 us a
-/// read, some 100 us.
-pub const SLICE: usize = 64;
+/// read, some 50 us.
+pub const SLICE: usize = 32;
 
 /// How many keys are asked, in a slice, whether a change of another may have
 /// reset them: some 100 ns each.
@@ -18,7 +18,7 @@ const SCAN: usize = 1024;
 
 /// How much is checked, slice by slice, until there is a pause, where nothing is
 /// known to have drifted: in a sweep, and of removed interfaces.
-const STRETCH: usize = 4 * SLICE;
+const STRETCH: usize = 8 * SLICE;
 
 /// The pause between two such stretches: they must delay neither a repair nor the
 /// node's other work.
