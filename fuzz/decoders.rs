@@ -19,7 +19,7 @@ use netguard::diagnosis::observed::{Packet, Protocol, Site};
 use netguard::diagnosis::trace::{rules_of_legacy, rules_of_nft};
 use netguard::drivers::conntrack::codec as conntrack;
 use netguard::drivers::firewall;
-use netguard::drivers::firewall::helper::sizes;
+use netguard::drivers::firewall::helper::{legacy, sizes};
 use netguard::drivers::rtnetlink::codec::{self, How};
 use netguard::drivers::rtnetlink::links::{Link, Links};
 use netguard::drivers::xfrm;
@@ -28,8 +28,8 @@ use netguard::model::{Family, Segment, Selector, Settings, SysctlKey, Value, fac
 use netguard::modules;
 use netguard::process_start;
 use netguard::resource::{
-    Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, NftTable, Resource,
-    SetName, TableContents, as_line, words_of_line,
+    BUILT_IN, Backend, ChainName, Chains, FirewallChains, FirewallTable, Group, Module, NftTable,
+    Resource, SetName, TableContents, as_line, words_of_line,
 };
 use netguard::runtime::last_good::LastGoods;
 use netguard::service::state;
@@ -259,7 +259,10 @@ fn iptables(input: &[u8]) {
     for family in [Family::Ipv4, Family::Ipv6] {
         let hooks = std::array::from_fn(|hook| input.get(hook).copied().map(usize::from));
         let bytes = input.to_vec();
-        let _ = sizes::of_entries(family, &Entries { hooks, bytes });
+        let entries = Entries { hooks, bytes };
+        let asked = BUILT_IN.map(|it| ChainName::parse(it).expect("a chain"));
+        let _ = sizes::of_entries(family, &entries);
+        let _ = legacy::snapshot_of(family, FirewallTable::Nat, &entries, &asked);
     }
 }
 

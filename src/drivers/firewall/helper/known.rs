@@ -1,28 +1,31 @@
-//! What iptables-nft has printed of the rules that the kernel still has, so that a table of
+//! What iptables has printed of the rules that the kernel still has, so that a table of
 //! which little was changed need not be listed by the program again.
 //!
-//! What was printed of a rule would be printed of it now where it has the same number and
-//! expressions. A chain keeps its number and its kind, and a table that is made again has another
-//! number.
+//! What was printed of a rule of nf_tables would be printed of it now where it has the same number
+//! and expressions. A chain keeps its number and its kind, and a table that is made again has
+//! another number. Of a legacy rule the same is printed as of another with the same bytes
+//! (`legacy`).
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
 use super::super::kernel_chains::{self, KernelChain};
-use super::super::kernel_rules::Rules;
 use super::super::protocol::Chain;
 use crate::engine::Errno;
 use crate::model::Family;
 use crate::resource::{BUILT_IN, ChainName, FirewallTable};
 
+/// The rules of chains, in their order.
+pub type RulesOf<Rule> = BTreeMap<(FirewallTable, String), Vec<Rule>>;
+
 /// A table as the kernel has it, but for its rules.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    table: FirewallTable,
+#[derive(Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub(super) table: FirewallTable,
     /// The number of the table.
-    handle: u64,
-    chains: Vec<KernelChain>,
+    pub(super) handle: u64,
+    pub(super) chains: Vec<KernelChain>,
 }
 
 impl Snapshot {
@@ -59,7 +62,7 @@ impl Known {
     pub(super) fn listed(
         &self,
         now: &Snapshot,
-        rules: &Rules,
+        rules: &RulesOf<impl Hash>,
         asked: Option<&[ChainName]>,
     ) -> Option<BTreeMap<String, Chain>> {
         if now.handle != self.table {
@@ -100,7 +103,7 @@ impl Known {
     pub(super) fn learn(
         &mut self,
         now: &Snapshot,
-        rules: &Rules,
+        rules: &RulesOf<impl Hash>,
         listed: &BTreeMap<String, Chain>,
     ) {
         if now.handle != self.table {

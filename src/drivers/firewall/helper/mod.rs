@@ -5,6 +5,7 @@
 //! that it is given is a path or is seen by a shell.
 
 mod known;
+pub mod legacy;
 mod nftables;
 mod others;
 mod pins;
@@ -223,7 +224,9 @@ fn reply(request: &Request, tools: &mut Tools, pids: &mut Vec<u32>) -> Result<Re
             check_unread(tools, family, table)?;
             let is_asked = |it: &&mut Tool| backend.is_none_or(|backend| it.backend() == backend);
             let read = tools.iter_mut().filter(is_asked);
-            let read = read.filter_map(|it| it.read(table, chains.as_deref()).transpose());
+            // A sweep: another program may have changed a table, and back, while it was printed.
+            let again = backend.is_none();
+            let read = read.filter_map(|it| it.read(table, chains.as_deref(), again).transpose());
             read.collect::<Result<_, _>>().map(Reply::Chains)
         }
         Ask::Measure(names, backend) => {

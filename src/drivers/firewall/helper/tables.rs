@@ -11,6 +11,7 @@ use nix::unistd::gettid;
 use super::super::kernel_rules::{self, Rules};
 use super::super::protocol::{Backend, Chain, Change, Fault, Form, IN_PART, Spec, Tables};
 use super::known::{Known, Snapshot};
+use super::legacy;
 use super::others;
 use super::programs::{NOT_RUN, Ran, find, has_not_run, run, run_when};
 use super::sizes::{is_untouched, sizes};
@@ -148,7 +149,8 @@ impl Tool {
     }
 
     /// Reads these chains of a table, or all; nothing where this kernel does not have this
-    /// backend.
+    /// backend. With `again`, a legacy table is printed also where the kernel still has what was
+    /// printed.
     ///
     /// # Errors
     /// Where the program fails.
@@ -156,10 +158,12 @@ impl Tool {
         &mut self,
         table: FirewallTable,
         chains: Option<&[ChainName]>,
+        again: bool,
     ) -> Result<Option<Tables>, Fault> {
-        let found = match has(self.backend, self.family, table) {
-            true => self.list(table, chains),
-            false => Ok(BTreeMap::new()),
+        let found = match (has(self.backend, self.family, table), self.backend) {
+            (true, Backend::Legacy) => self.list_legacy(table, chains, again),
+            (true, Backend::Nft) => self.list(table, chains),
+            (false, _) => Ok(BTreeMap::new()),
         };
         let is_lacking = |it: &Fault| LACKING.contains(&it.errno);
         if !self.is_preferred && found.as_ref().is_err_and(is_lacking) {
@@ -213,6 +217,39 @@ impl Tool {
             }
         }
         Err(Fault::new(libc::EBUSY, "they change while they are read"))
+    }
+
+    /// As [`list`](Self::list), in the legacy backend.
+    fn list_legacy(
+        &mut self,
+        table: FirewallTable,
+        chains: Option<&[ChainName]>,
+        again: bool,
+    ) -> Result<BTreeMap<String, Chain>, Fault> {
+        // In all of a table an owner has changed something.
+        let Some(asked) = chains else {
+            return self.print(table, None);
+        };
+        let family = self.family;
+        let of_kernel = || legacy::snapshot(family, table, asked).ok().flatten();
+        let before = of_kernel();
+        let known = self.known.get(&table).zip(before.as_ref());
+        let known = known.and_then(|(known, (now, rules))| known.listed(now, rules, chains));
+        if let Some(found) = known.filter(|_| !again) {
+            return Ok(found);
+        }
+        let found = self.print(table, chains)?;
+        if let Some((now, rules)) = &before
+            && before == of_kernel()
+        {
+            let known = self.known.entry(table).or_default();
+            known.learn(now, rules, &found);
+            // Other rules may have been printed than those that were there before and after.
+            if known.listed(now, rules, chains).as_ref() != Some(&found) {
+                self.known.remove(&table);
+            }
+        }
+        Ok(found)
     }
 
     /// What the kernel has in these chains, or in all.
