@@ -290,6 +290,39 @@ fn chains_that_keep_changing_are_read_later_and_reported_where_that_lasts() {
 }
 
 #[test]
+fn a_commit_that_another_program_is_in_the_way_of_is_made_again_soon() {
+    let mut node = node_with_chains(None);
+    node.records.clear();
+    node.refuses = Some(Errno(16));
+    node.chains_changed(&[]);
+    assert_eq!(node.phase(CHAINS), Phase::Waiting(Wait::Owner));
+    // After 25, 75 and 175 ms, and then each 200 ms.
+    for (time, writes) in [
+        (20, 1),
+        (10, 2),
+        (40, 2),
+        (10, 3),
+        (100, 4),
+        (190, 4),
+        (2000, 14),
+    ] {
+        node.pass(Duration::from_millis(time));
+        assert_eq!(node.writes.len(), writes, "{time}");
+    }
+    assert_eq!(node.records, []);
+    node.refuses = None;
+    node.pass(Duration::from_millis(200));
+    assert_eq!(node.kernel[&resource(CHAINS)], chains(&SERVICES));
+    assert_eq!(node.restored().len(), 1);
+    // The next is soon again.
+    node.writes.clear();
+    node.refuses = Some(Errno(11));
+    node.chains_changed(&[]);
+    node.pass(Duration::from_millis(30));
+    assert_eq!(node.writes.len(), 2);
+}
+
+#[test]
 fn what_an_owner_does_while_chains_cannot_be_read_is_preserved() {
     for errno in [Errno(5), Errno(71)] {
         let mut node = node_with_chains(None);

@@ -197,7 +197,8 @@ impl Engine {
     fn open_drift(&self, id: ValueId, now: Monotonic) -> Option<OpenDrift> {
         let tracked = self.values.get(id)?;
         let open_drift = tracked.open_drift.as_ref()?;
-        let failure = tracked.failed.as_ref().map(|it| it.failure.clone());
+        let failed = tracked.failed.as_ref().filter(|it| it.is_reported);
+        let failure = failed.map(|it| it.failure.clone());
         // What it was when it could be read says nothing of now.
         let is_unreadable =
             *tracked.state() == Phase::Failed && matches!(failure, Some(Failure::Unreadable(_)));

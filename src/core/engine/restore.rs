@@ -23,9 +23,9 @@ const ESRCH: Errno = Errno(3);
 /// How long until what its owner is at work on is read again: the end may go unreported.
 const CHANGE_TAKES: Duration = Duration::from_secs(10);
 
-/// How long what changes while it is read is left alone at first: programs make one change
-/// after another.
-const CHANGES_TAKE: Duration = Duration::from_millis(25);
+/// The part of its pace that something is left alone for at first which another program is in
+/// the way of: most are soon done.
+const FIRST_PART: u32 = 8;
 
 /// How long an owner may be at work before it is reported that nothing can be read meanwhile:
 /// the wait before the next try, which doubles.
@@ -48,7 +48,9 @@ impl Engine {
             }
             ReadOutcome::Refused(fault) if self.is_busy(id, fault.errno) => {
                 let cause = self.values.get(id).and_then(|it| it.cause.clone());
-                self.unreadable(id, &Failure::Unreadable(fault), Some(CHANGES_TAKE), now);
+                let first = self.is_in_the_way(id, fault.errno);
+                let first = first.map(|each| each / FIRST_PART);
+                self.unreadable(id, &Failure::Unreadable(fault), first, now);
                 // It is read again soon, and for the same reason.
                 self.values.change(id, |it| it.cause = cause);
             }
@@ -323,7 +325,11 @@ impl Engine {
                 self.out.push(Action::Read { id });
             }
             errno if let Some(each) = self.is_in_the_way(id, errno) => {
-                self.wait_until(id, Wait::Owner, now + each);
+                let failure = Failure::Refused(fault);
+                let first = Some(each / FIRST_PART);
+                let tracked = self.values.get_mut(id);
+                let wait = tracked.map_or(each, |it| it.fail_quietly(&failure, first, each));
+                self.wait_until(id, Wait::Owner, now + wait);
             }
             // What it needs may have come before the answer.
             errno
@@ -390,7 +396,7 @@ impl Engine {
         }
     }
 
-    /// How long to wait where a write was refused only because of what its owner does
+    /// How long to wait at most where a write was refused only because of what its owner does
     /// at the moment.
     fn is_in_the_way(&self, id: ValueId, errno: Errno) -> Option<Duration> {
         let rules = self.values.get(id)?.key.rules();

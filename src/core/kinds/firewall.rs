@@ -13,8 +13,8 @@ pub(super) const COMMITS: (u32, Duration) = (10, Duration::from_millis(200));
 /// What it means that the helper, or a program that it runs, has failed like this.
 pub(super) fn meaning(errno: Errno) -> Meaning {
     match errno.0 {
-        // EBUSY: another program has the lock of the tables, or is at work on one.
-        16 => Meaning::Busy,
+        // EBUSY, EAGAIN: another program has the lock of the tables, or is at work on one.
+        16 | 11 => Meaning::Busy,
         // EFBIG: there is more of it than netguard keeps; ETIME: the program takes longer to
         // list it than it is waited for.
         27 | 62 => Meaning::TooLarge,

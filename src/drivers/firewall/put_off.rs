@@ -9,7 +9,7 @@ use crate::engine::ValueId;
 
 /// How long after another program was at work the owner may still be, and how often it is
 /// waited for at most.
-const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 10);
+const AT_WORK: (Duration, u32) = (Duration::from_millis(200), 12);
 
 /// How often restores were put off because their owner may be at work.
 #[derive(Debug, Default)]
