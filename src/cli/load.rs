@@ -33,12 +33,13 @@ pub fn load(request: &Request) -> Result<Loaded, u8> {
 /// # Errors
 /// As there.
 pub fn load_or_nothing(request: &Request) -> Result<Settings, u8> {
-    let is_absent = config::load(request).is_err_and(|error| error.is_absent);
-    if !is_absent || state::configuration_in_force(&request.root).is_some() {
-        return load(request).map(|it| it.settings);
+    let in_force = state::configuration_in_force(&request.root);
+    let loaded = config::load(request);
+    if in_force.is_none() && loaded.as_ref().is_err_and(|error| error.is_absent) {
+        print::note("note: there is no configuration, so nothing is guarded\n");
+        return Ok(Settings::default());
     }
-    print::note("note: there is no configuration, so nothing is guarded\n");
-    Ok(Settings::default())
+    choose(request, loaded, in_force).map(|(loaded, _)| loaded.settings)
 }
 
 /// As [`load`], with the errors of the files where they are invalid.
@@ -47,12 +48,20 @@ pub fn load_or_nothing(request: &Request) -> Result<Settings, u8> {
 /// As there.
 pub fn load_or_running(request: &Request) -> Result<(Loaded, Option<String>), u8> {
     let in_force = state::configuration_in_force(&request.root);
+    choose(request, config::load(request), in_force)
+}
+
+/// Chooses between the files as they were loaded and what the running daemon has in force.
+fn choose(
+    request: &Request,
+    loaded: Result<Loaded, ConfigError>,
+    in_force: Option<Configuration>,
+) -> Result<(Loaded, Option<String>), u8> {
     let in_force = in_force.filter(|it| it.file == request.file);
     let ago = |it: &Configuration| {
         let ago = clock::realtime_usec().saturating_sub(it.loaded_usec);
         Span(Duration::from_micros(ago))
     };
-    let loaded = config::load(request);
     if let (Err(error), Some(in_force)) = (&loaded, &in_force)
         && let Some(running) = running(request, in_force)
     {
