@@ -68,7 +68,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::model::Source;
+    use crate::model::{Source, WriterId};
 
     #[test]
     fn a_write_came_after_the_last_moment_at_which_nothing_waited() {
@@ -76,8 +76,7 @@ mod tests {
         let mut idle = IdleMoments::new(Some(queue.into()));
         let after = clock::now();
         let writer = |detected| Writer {
-            pid: 7,
-            port: None,
+            id: WriterId::Pid(7),
             source: Source::Fanotify,
             after,
             detected,
@@ -94,8 +93,7 @@ mod tests {
         assert_eq!(idle.before(&writer(looked)), after);
         // The loop may know of a later one.
         let later = Writer {
-            pid: 7,
-            port: None,
+            id: WriterId::Pid(7),
             source: Source::Fanotify,
             after: clock::now(),
             detected: clock::now(),

@@ -32,7 +32,7 @@ use crate::background::Service;
 use crate::clock;
 use crate::engine::Event;
 use crate::events::{Ended, EventSender, Program};
-use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer};
+use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer, WriterId};
 use crate::sys::capabilities::{Capability, denial};
 use crate::sys::scheduling::{self, Role};
 use crate::words::plain;
@@ -527,14 +527,19 @@ impl Thread {
 
     fn answer_to(&mut self, question: &Question) -> Result<Process, Unknown> {
         let Question { writer, by, .. } = question;
-        let (pid, after) = match (writer.port, &mut self.ports) {
-            (None, _) => {
+        let (pid, after) = match (writer.id, &mut self.ports) {
+            (WriterId::Pid(pid), _) => {
                 let queue = self.idle.get(&writer.source);
                 let after = queue.map_or(writer.after, |it| it.before(writer));
-                (Ok(writer.pid), after)
+                (Ok(pid), after)
             }
-            (Some(0), _) | (Some(_), None) => return Err(writer.unanswered()),
-            (Some(port), Some(ports)) => (ports.owner(port), ports.idle.before(writer)),
+            (WriterId::Port(port), Some(ports)) => {
+                let owner = ports.owner(port).map_err(|pids| (port, pids));
+                (owner, ports.idle.before(writer))
+            }
+            (WriterId::Port(_), None) | (WriterId::Outside | WriterId::Unnamed, _) => {
+                return Err(writer.unanswered());
+            }
         };
         // In a storm there is much to take in, and the writer is about to exit.
         let is_spent = self.budget.is_spent();
@@ -545,13 +550,13 @@ impl Thread {
         self.budget.allows(clock::now(), clock::of_this_thread());
         match pid {
             Ok(pid) => self.identify(pid, after, *by, early),
-            Err(pids) => {
+            Err((port, pids)) => {
                 let known = pids.into_iter().filter_map(|pid| {
                     let found = self.identify(pid, after, *by, None);
                     found.ok()
                 });
                 Err(Unknown::Port {
-                    port: writer.port.unwrap_or_default(),
+                    port,
                     candidates: known.collect(),
                 })
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::image::Image;
 use crate::events::{Ended, Program};
-use crate::model::{Monotonic, Parent, Source, Writer};
+use crate::model::{Monotonic, Parent, Source, Writer, WriterId};
 use crate::process_namespaces::NetworkNamespace;
 
 /// How long the end of one is waited for: meanwhile the end of every process of this
@@ -88,8 +88,7 @@ impl Programs {
         // What one that still runs has changed is not known.
         let is_alone = !self.running.values().any(|it| it.program == program);
         let writer = Writer {
-            pid,
-            port: None,
+            id: WriterId::Pid(pid),
             source: Source::Connector,
             after: at,
             detected: at,
@@ -257,7 +256,7 @@ mod tests {
         programs.runs(5, Program::Iptables, Some(false), at);
         let mut suspect = |pid| {
             let ended = programs.ended(pid, at)?;
-            Some(ended.writer.map(|it| it.pid))
+            Some(ended.writer.as_ref().and_then(Writer::pid))
         };
         assert_eq!(suspect(1), Some(None));
         assert_eq!(suspect(2), Some(Some(2)));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use netguard::engine::{Errno, Event, Phase, Record, UnitChange, Wait};
-use netguard::model::{Invariant, Parent, Source, Writer};
+use netguard::model::{Invariant, Parent, Source, Writer, WriterId};
 use netguard::resource::{Attribute, Backend, Chains, Desired, Resource, State};
 
 use crate::routes::{Node, invariant, process, resource};
@@ -53,8 +53,7 @@ impl Node {
     fn chains_changed(&mut self, to: &[&str]) {
         self.kernel.insert(resource(CHAINS), chains(to));
         let writer = Some(Writer {
-            pid: 4711,
-            port: None,
+            id: WriterId::Pid(4711),
             source: Source::Nftables,
             after: self.now,
             detected: self.now,

@@ -12,7 +12,7 @@ use netguard::engine::{
 use netguard::kinds::{NO_ADDRESS, NO_NEXTHOP, Need};
 use netguard::model::{
     Attribution, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Selector, Settings, Source,
-    Unknown, Writer,
+    Unknown, Writer, WriterId,
 };
 use netguard::resource::{Desired, Group, Resource, State};
 use proptest::prelude::*;
@@ -285,8 +285,7 @@ impl Node {
         let key = resource(text);
         self.set(text, to);
         let writer = Some(Writer {
-            pid: 4711,
-            port: None,
+            id: WriterId::Pid(4711),
             source: Source::Rtnetlink,
             after: self.now,
             detected: self.now,

@@ -11,7 +11,7 @@ use netguard::engine::{
 };
 use netguard::model::{
     Attribution, GuardSettings, Invariant, KnownBy, Mode, Monotonic, Origin, Process, Requirement,
-    Selector, Settings, Source, SysctlKey, Value, Writer,
+    Selector, Settings, Source, SysctlKey, Value, Writer, WriterId,
 };
 use netguard::resource::{Desired, State};
 use nix::time::{ClockId, clock_gettime};
@@ -183,8 +183,7 @@ impl Kernel {
 /// The process `pid`, as it is detected to write at some time.
 pub fn writer(pid: i32) -> Writer {
     Writer {
-        pid,
-        port: None,
+        id: WriterId::Pid(pid),
         source: Source::Fanotify,
         after: Monotonic::default(),
         detected: Monotonic::default(),
@@ -491,9 +490,12 @@ impl World {
             Action::Tidy => self.tidied += 1,
             Action::Identify {
                 question: number,
-                writer: Writer { pid, .. },
+                writer,
                 by,
             } => {
+                let WriterId::Pid(pid) = writer.id else {
+                    panic!("asked about {writer:?}");
+                };
                 let question = Question { number, pid, by };
                 if let Some(questions) = &mut self.questions {
                     questions.push(question);
@@ -541,11 +543,16 @@ impl World {
 
     /// fanotify reports a write.
     pub fn touched(&mut self, text: &str, pid: i32) {
+        self.touched_by(text, writer(pid));
+    }
+
+    /// As [`touched`](Self::touched), by this writer.
+    pub fn touched_by(&mut self, text: &str, writer: Writer) {
         let id = self.id(text);
         self.event(Event::Touched {
             id,
             source: Source::Fanotify,
-            writer: Some(writer(pid)),
+            writer: Some(writer),
         });
     }
 

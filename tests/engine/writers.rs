@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use netguard::engine::{Drift, Event, Record};
-use netguard::model::{Attribution, Source, Unknown};
+use netguard::model::{Attribution, Source, Unknown, Writer, WriterId};
 
-use crate::world::{Kernel, World, key, process, settings};
+use crate::world::{Kernel, World, key, process, settings, writer};
 
 const IP_FORWARD: &str = "net.ipv4.ip_forward";
 /// As long as a drift waits for its write to be detected.
@@ -67,7 +67,9 @@ fn without_a_word_of_a_write_the_reason_is_reported() {
     world.pass(Duration::from_secs(61));
     assert_eq!(writers(&world), [unknown(Unknown::NotDetected)]);
     let mut world = forwarding();
-    world.foreign_by(IP_FORWARD, "0", 0);
+    world.foreign(IP_FORWARD, "0");
+    let id = WriterId::Outside;
+    world.touched_by(IP_FORWARD, Writer { id, ..writer(1) });
     assert_eq!(writers(&world), [unknown(Unknown::Outside)]);
     let mut world = World::started(settings(&[(IP_FORWARD, "1")]), Kernel::new(&[]));
     world.foreign(IP_FORWARD, "0");

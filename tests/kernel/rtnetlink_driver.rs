@@ -16,7 +16,7 @@ use netguard::drivers::rtnetlink::codec::{self, How, Listing};
 use netguard::drivers::rtnetlink::{Cause, Change, Network, News, Rtnetlink};
 use netguard::engine::{Errno, Event, ReadOutcome, ValueId};
 use netguard::model::Interest;
-use netguard::model::{Family, Monotonic};
+use netguard::model::{Family, Monotonic, WriterId};
 use netguard::resource::{Attribute, Group, Resource, State};
 use netguard::sys::rtnl::Demand;
 use nix::libc;
@@ -572,7 +572,8 @@ fn the_engine_is_given_what_it_watches_and_what_it_preserves() {
             panic!("it was deleted");
         };
         assert_eq!(key, pod);
-        assert_eq!(writer.and_then(|it| it.port), Some(child.id()));
+        let id = writer.map(|it| it.id);
+        assert_eq!(id, Some(WriterId::Port(child.id())));
         child.wait().expect("it ends");
         network.write(of_pod, &kept, &mut news);
         network.read(of_pod, &mut news);

@@ -33,7 +33,7 @@ pub use settings::{ConntrackSettings, GuardSettings, Implied, Interest, Settings
 pub use source::Source;
 pub use time::{Monotonic, microseconds, usec};
 pub use value::Value;
-pub use writer::{Attribution, KnownBy, Parent, Process, Unknown, Writer};
+pub use writer::{Attribution, KnownBy, Parent, Process, Unknown, Writer, WriterId};
 
 /// In JSON they are what people write.
 macro_rules! serialize_as_text {

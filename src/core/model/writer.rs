@@ -10,12 +10,8 @@ use super::{Monotonic, Source};
 /// The process that a source reports as the writer, as far as the source knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
-    /// Its process id in the guard's own pid namespace; 0 where it has none there, or
-    /// that is not known.
-    pub pid: i32,
-    /// The port of the netlink socket that asked for the change, where that is all that
-    /// is known of it; 0 where the kernel reports such changes without it.
-    pub port: Option<u32>,
+    /// What the source reports of it.
+    pub id: WriterId,
     /// The source that has reported it.
     pub source: Source,
     /// The write was not over by this moment: what was written until then had
@@ -23,6 +19,19 @@ pub struct Writer {
     pub after: Monotonic,
     /// A moment right before it was detected: it had not been by then.
     pub detected: Monotonic,
+}
+
+/// What a source reports of a writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriterId {
+    /// Its process id in the guard's own pid namespace.
+    Pid(i32),
+    /// That it has none there.
+    Outside,
+    /// The port of the netlink socket that asked for the change.
+    Port(u32),
+    /// Nothing: the kernel and systemd report such changes without it.
+    Unnamed,
 }
 
 /// The writer of a value: what is known, or why nothing is.
@@ -186,22 +195,30 @@ pub enum Unknown {
 }
 
 impl Writer {
+    /// Its process id, where the source reports that.
+    pub fn pid(&self) -> Option<i32> {
+        match self.id {
+            WriterId::Pid(pid) => Some(pid),
+            _ => None,
+        }
+    }
+
     /// Whether its process is known or can be found out.
     pub fn is_named(&self) -> bool {
         // A program that ended when something changed is only suspected.
-        self.source != Source::Connector && self.port != Some(0)
+        self.source != Source::Connector && self.id != WriterId::Unnamed
     }
 
     /// Why it is unknown where it was not identified in time.
     pub fn unanswered(&self) -> Unknown {
-        let pid = self.pid;
-        match self.port {
-            Some(0) => Unknown::Unnamed,
-            Some(port) => Unknown::Port {
+        match self.id {
+            WriterId::Pid(pid) => Unknown::Unanswered { pid },
+            WriterId::Outside => Unknown::Outside,
+            WriterId::Port(port) => Unknown::Port {
                 port,
                 candidates: Arc::default(),
             },
-            None => Unknown::Unanswered { pid },
+            WriterId::Unnamed => Unknown::Unnamed,
         }
     }
 }

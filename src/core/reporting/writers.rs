@@ -26,7 +26,7 @@ use super::record::Record;
 use super::{Output, Reporting};
 use crate::conntrack::Cleaned;
 use crate::id::ValueId;
-use crate::model::{Attribution, Monotonic, Source, Unknown, Writer};
+use crate::model::{Attribution, Monotonic, Source, Unknown, Writer, WriterId};
 use crate::resource::Resource;
 
 /// How long a drift waits for its write to be detected, at least. The writer may
@@ -364,15 +364,16 @@ impl Reporting {
         let both = drifts.asked.and_then(|number| {
             let wait = self.queue.get(number)?.wait.as_ref()?;
             let (other, _) = wait.asked.as_ref()?;
-            let is_other = (other.pid, other.port) != (writer.pid, writer.port);
-            is_other.then_some((number, [other.pid, writer.pid]))
+            (other.id != writer.id).then_some((number, [other.id, writer.id]))
         });
         if let Some(number) = drifts.undetected.front().copied() {
             self.ask(number, writer);
-        } else if let Some((number, pids)) = both {
-            let unknown = match pids.contains(&0) {
-                true => Unknown::Various,
-                false => Unknown::Several { pids },
+        } else if let Some((number, both)) = both {
+            let unknown = match both {
+                [WriterId::Pid(one), WriterId::Pid(other)] => {
+                    Unknown::Several { pids: [one, other] }
+                }
+                _ => Unknown::Various,
             };
             self.settle_writer(number, Attribution::Unknown(unknown));
         }
@@ -470,8 +471,8 @@ impl Reporting {
 
     /// Asks who the writer of the record `number` is.
     fn ask(&mut self, number: u64, writer: Writer) {
-        if writer.pid <= 0 && writer.port.is_none() {
-            return self.settle_writer(number, Attribution::Unknown(Unknown::Outside));
+        if writer.id == WriterId::Outside {
+            return self.settle_writer(number, Attribution::Unknown(writer.unanswered()));
         }
         let answered_by = self.now + ANSWER;
         let Some(waiting) = self.queue.get_mut(number) else {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::own::OwnProcesses;
 use super::protocol::Backend;
-use crate::model::{Monotonic, Source, Writer};
+use crate::model::{Monotonic, Source, Writer, WriterId};
 
 /// Something that happened to the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,7 @@ pub(super) fn cause(hints: &[&Hint]) -> Option<(Source, Option<Writer>, Monotoni
     let is_alone = naming.all(|it| Some(it.pid) == by.map(|by| by.pid));
     let writer = by.filter(|_| is_alone).and_then(|by| {
         Some(Writer {
-            pid: by.pid?,
-            port: None,
+            id: WriterId::Pid(by.pid?),
             source: by.source,
             after: by.after,
             detected: by.detected.max(first.detected),
@@ -143,7 +142,7 @@ mod tests {
             for _ in 0..hints.len() {
                 hints.rotate_left(1);
                 let cause = cause(&foreign(hints.iter(), &own));
-                let pid = cause.map(|(_, writer, _)| writer.map(|it| it.pid));
+                let pid = cause.map(|(_, writer, _)| writer?.pid());
                 assert_eq!(pid, expected, "{hints:?}");
             }
         }

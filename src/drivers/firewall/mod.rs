@@ -342,7 +342,7 @@ impl Firewall {
             .collect();
         let rest = watch.rest();
         self.add_hints(rest);
-        let pid = writer.as_ref().map(|it| it.pid);
+        let pid = writer.as_ref().and_then(Writer::pid);
         if pid.is_some_and(|pid| self.detected.contains(&pid)) {
             return;
         }

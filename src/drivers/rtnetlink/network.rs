@@ -14,7 +14,7 @@ use super::{Cause, Change, News, Rtnetlink};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
-use crate::model::{Family, Interest, Monotonic, Source, Writer};
+use crate::model::{Family, Interest, Monotonic, Source, Writer, WriterId};
 use crate::resource::{Resource, ResourceKind, State};
 use crate::sys::rtnl::Demand;
 use crate::words::plain;
@@ -203,16 +203,15 @@ impl Network {
         let is_lost = Listing::of(key).is_some_and(|group| self.unknown.contains(&group));
         // Of a write of the guard's own nothing tells the notification.
         let is_ours = || self.id(key).is_some_and(|id| self.writing.contains(&id));
-        let port = match change.cause {
+        let id = match change.cause {
             Cause::Unknown if is_lost => return (Source::Sweep, None),
             Cause::Unknown | Cause::Port(0) => return (Source::Rtnetlink, None),
             Cause::Unnamed if is_ours() => return (Source::Rtnetlink, None),
-            Cause::Unnamed => 0,
-            Cause::Port(port) => port,
+            Cause::Unnamed => WriterId::Unnamed,
+            Cause::Port(port) => WriterId::Port(port),
         };
         let writer = Writer {
-            pid: 0,
-            port: Some(port),
+            id,
             source: Source::Rtnetlink,
             after: change.after,
             detected: change.at,

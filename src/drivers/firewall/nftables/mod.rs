@@ -249,8 +249,8 @@ impl Tables {
     }
 
     fn is_own(&self, touch: &Touch) -> bool {
-        let writer = touch.writer.as_ref();
-        writer.is_some_and(|it| self.own.contains(it.pid))
+        let pid = touch.writer.as_ref().and_then(Writer::pid);
+        pid.is_some_and(|pid| self.own.contains(pid))
     }
 
     fn take(&mut self, done: Done) {
@@ -339,9 +339,9 @@ impl Tables {
     /// Has the tables read that were changed, where it is time.
     fn refresh(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let own = &self.own;
-        let is_own = |it: &Touch| it.writer.as_ref().is_some_and(|it| own.contains(it.pid));
-        self.touched.retain(|_, it| !is_own(it));
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|_, it| !self.is_own(it));
+        self.touched = touched;
         if self.touched.is_empty() {
             return None;
         }

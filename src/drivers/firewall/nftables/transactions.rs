@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::super::nft_events::{self, NEW_GENERATION};
 use super::super::subscription::{Datagram, Subscription};
-use crate::model::{Monotonic, Source, Writer};
+use crate::model::{Monotonic, Source, Writer, WriterId};
 use crate::netlink::netfilter::{NF_TABLES, is_of, split, table_family, text};
 use crate::netlink::{Message, messages};
 use crate::resource::NftTable;
@@ -118,8 +118,7 @@ impl Transactions {
             return Vec::new();
         };
         let writer = pid.map(|pid| Writer {
-            pid,
-            port: None,
+            id: WriterId::Pid(pid),
             source: Source::Nftables,
             after: datagram.after,
             detected: datagram.at,
@@ -140,8 +139,8 @@ impl Transactions {
 impl Touch {
     /// Who made it is not known where another program has made one besides.
     pub fn add(&mut self, other: Touch) {
-        let pid = |it: &Touch| it.writer.as_ref().map(|it| it.pid);
-        if pid(self) != pid(&other) {
+        let id = |it: &Touch| it.writer.as_ref().map(|it| it.id);
+        if id(self) != id(&other) {
             self.writer = None;
         }
         self.is_loss |= other.is_loss;

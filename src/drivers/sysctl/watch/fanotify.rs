@@ -14,7 +14,7 @@ use nix::sys::stat::fstat;
 use super::Writes;
 use crate::clock;
 use crate::engine::{Event, ValueId};
-use crate::model::{Monotonic, Source, Writer};
+use crate::model::{Monotonic, Source, Writer, WriterId};
 use crate::sys::readiness::Readiness;
 
 /// How many marks of no use may add up before all are taken off: each keeps an
@@ -151,8 +151,7 @@ impl Watch {
         let id = *self.values.get(&fstat(file).ok()?.st_ino)?;
         // A writer outside this pid namespace has the number 0.
         let writer = (event.pid() > 0).then(|| Writer {
-            pid: event.pid(),
-            port: None,
+            id: WriterId::Pid(event.pid()),
             source,
             after: self.emptied.get(),
             detected,
