@@ -31,14 +31,7 @@ fn advice(resource: &Resource, errno: Errno) -> Option<String> {
         Resource::Fdb(_) => of_fdb(number),
         Resource::Route(_) => of_route(number),
         Resource::Rule(_) => of_rule(number),
-        Resource::Module(_)
-        | Resource::Sysctl(_)
-        | Resource::Chain(_)
-        | Resource::Set(_)
-        | Resource::Nftables(_)
-        | Resource::Chains(_)
-        | Resource::Iptables(_)
-        | Resource::Unit(_) => return None,
+        _ => return None,
     };
     Some(own.map(str::to_owned).unwrap_or_else(|| match number {
         Name::EPERM => format!(

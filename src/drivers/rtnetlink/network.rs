@@ -15,7 +15,7 @@ use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
 use crate::model::{Family, Interest, Monotonic, Source, Writer, WriterId};
-use crate::resource::{Resource, ResourceKind, State};
+use crate::resource::{Resource, State};
 use crate::sys::rtnl::Demand;
 use crate::words::plain;
 
@@ -228,24 +228,8 @@ fn groups(interest: &Interest) -> Vec<Listing> {
             Some(family) => std::slice::from_ref(family),
             None => &Family::ALL,
         };
-        families.iter().filter_map(|family| {
-            Some(match group.kind {
-                ResourceKind::Link => Listing::Links,
-                ResourceKind::Address => Listing::Addresses,
-                ResourceKind::Neighbour => Listing::Neighbours,
-                ResourceKind::Fdb => Listing::Fdb,
-                ResourceKind::Route => Listing::Routes(*family),
-                ResourceKind::Rule => Listing::Rules(*family),
-                ResourceKind::Module
-                | ResourceKind::Sysctl
-                | ResourceKind::Chain
-                | ResourceKind::Set
-                | ResourceKind::Nftables
-                | ResourceKind::Chains
-                | ResourceKind::Iptables
-                | ResourceKind::Unit => return None,
-            })
-        })
+        let listing = |family: &Family| Listing::of_kind(group.kind, *family);
+        families.iter().filter_map(listing)
     });
     let all: BTreeSet<Listing> = named.chain(meant).collect();
     all.into_iter().collect()

@@ -39,7 +39,7 @@ pub use crate::netlink::{
     APPEND, CREATE, DEL_LINK, EXCL, Message, NEW_LINK, REPLACE, Request, messages,
 };
 use crate::netlink::{DEL_ADDRESS, DUMP, GET_LINK, NEW_ADDRESS, push};
-use crate::resource::{Attribute, Name, Resource, State};
+use crate::resource::{Attribute, Name, Resource, ResourceKind, State};
 
 /// Address families (linux/socket.h).
 const INET: u8 = 2;
@@ -84,21 +84,32 @@ impl Listing {
 
     /// The one that a resource is in; one that rtnetlink does not know is in none.
     pub fn of(resource: &Resource) -> Option<Listing> {
-        Some(match resource {
-            Resource::Link(_) => Listing::Links,
-            Resource::Address(_) => Listing::Addresses,
-            Resource::Neighbour(_) => Listing::Neighbours,
-            Resource::Fdb(_) => Listing::Fdb,
-            Resource::Route(route) => Listing::Routes(route.to.family()),
-            Resource::Rule(rule) => Listing::Rules(rule.family),
-            Resource::Module(_)
-            | Resource::Sysctl(_)
-            | Resource::Chain(_)
-            | Resource::Set(_)
-            | Resource::Nftables(_)
-            | Resource::Chains(_)
-            | Resource::Iptables(_)
-            | Resource::Unit(_) => return None,
+        let family = match resource {
+            Resource::Route(route) => route.to.family(),
+            Resource::Rule(rule) => rule.family,
+            // Both are in one.
+            _ => Family::Ipv4,
+        };
+        Listing::of_kind(resource.kind(), family)
+    }
+
+    /// The one that the resources of a kind and family are in.
+    pub fn of_kind(kind: ResourceKind, family: Family) -> Option<Listing> {
+        Some(match kind {
+            ResourceKind::Link => Listing::Links,
+            ResourceKind::Address => Listing::Addresses,
+            ResourceKind::Neighbour => Listing::Neighbours,
+            ResourceKind::Fdb => Listing::Fdb,
+            ResourceKind::Route => Listing::Routes(family),
+            ResourceKind::Rule => Listing::Rules(family),
+            ResourceKind::Module
+            | ResourceKind::Sysctl
+            | ResourceKind::Chain
+            | ResourceKind::Set
+            | ResourceKind::Nftables
+            | ResourceKind::Chains
+            | ResourceKind::Iptables
+            | ResourceKind::Unit => return None,
         })
     }
 
@@ -189,14 +200,7 @@ pub fn write(
         Resource::Fdb(it) => neighbour::write_fdb(it, state, links),
         Resource::Route(it) => route::write(it, state, how, links).map(|it| vec![it]),
         Resource::Rule(it) => rule::write(it, state).map(|it| vec![it]),
-        Resource::Module(_)
-        | Resource::Sysctl(_)
-        | Resource::Chain(_)
-        | Resource::Set(_)
-        | Resource::Nftables(_)
-        | Resource::Chains(_)
-        | Resource::Iptables(_)
-        | Resource::Unit(_) => Err(Unwritable::Kind),
+        _ => Err(Unwritable::Kind),
     }
 }
 
