@@ -11,6 +11,7 @@ mod watched;
 pub mod xfrm;
 
 use crate::engine::{Event, ValueId};
+use crate::model::Settings;
 use crate::resource::{Resource, State};
 
 /// What the engine's actions on single resources are performed by.
@@ -33,6 +34,21 @@ pub trait Driver {
 
     /// The answer to a write has been passed on by others.
     fn answered(&mut self, _id: ValueId) {}
+
+    /// Whether it watches what has this number.
+    fn watches(&self, id: ValueId) -> bool;
+
+    /// Whether answers are still to come.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    /// Takes what it must know of the settings in force.
+    fn learn(&mut self, _settings: &Settings) {}
+
+    /// A full scan begins: opens what is not open, and reads again what notifications may
+    /// have missed.
+    fn examine(&mut self) {}
 
     /// Gives back what was kept for resources that are gone.
     fn tidy(&mut self);

@@ -168,18 +168,16 @@ impl Executor {
 
     /// Whether answers are still to come.
     pub fn is_busy(&self) -> bool {
-        self.network.is_busy()
-            || self.system.is_busy()
-            || self.firewall.is_busy()
-            || self.sets.is_busy()
-            || self.conntrack.is_busy()
-            || self.tables.is_busy()
+        self.network.is_busy() || self.system.is_busy() || self.is_waiting_for_firewall()
     }
 
     /// Whether a program is waited for, which takes longer than the kernel.
     pub fn is_waiting_for_programs(&self) -> bool {
-        self.system.is_writing()
-            || self.firewall.is_busy()
+        self.system.is_writing() || self.is_waiting_for_firewall()
+    }
+
+    fn is_waiting_for_firewall(&self) -> bool {
+        self.firewall.is_busy()
             || self.sets.is_busy()
             || self.conntrack.is_busy()
             || self.tables.is_busy()
@@ -195,30 +193,31 @@ impl Executor {
         let settings = engine.settings();
         self.sysctls.store.keep_room_for(engine.exact_keys());
         self.network.set_interest(engine.interest());
-        self.system.learn(settings);
-        self.firewall.learn(settings);
-        self.sets.learn(settings);
-        self.tables.learn(settings);
+        for driver in self.drivers() {
+            driver.learn(settings);
+        }
+    }
+
+    /// All of them, first that of sysctls: the cheapest to ask, and a sweep's most.
+    fn drivers(&mut self) -> [&mut dyn Driver; 6] {
+        [
+            &mut self.sysctls,
+            &mut self.network,
+            &mut self.system,
+            &mut self.firewall,
+            &mut self.sets,
+            &mut self.tables,
+        ]
     }
 
     /// The driver that watches what has this number.
     fn driver(&mut self, id: ValueId) -> &mut dyn Driver {
-        // The cheapest to ask, and a sweep's most.
-        if self.sysctls.store.holds(id) {
-            &mut self.sysctls
-        } else if self.network.watches(id) {
-            &mut self.network
-        } else if self.system.watches(id) {
-            &mut self.system
-        } else if self.firewall.watches(id) {
-            &mut self.firewall
-        } else if self.sets.watches(id) {
-            &mut self.sets
-        } else if self.tables.watches(id) {
-            &mut self.tables
-        } else {
-            &mut self.sysctls
+        let [sysctls, others @ ..] = self.drivers();
+        if sysctls.watches(id) {
+            return sysctls;
         }
+        let mut others = others.into_iter();
+        others.find(|it| it.watches(id)).unwrap_or(sysctls)
     }
 
     /// Has the processes checked in full when a network restart begins.
@@ -234,12 +233,9 @@ impl Executor {
 
     /// Has the threads scheduled as this one that a repair may wait for.
     pub fn share_real_time(&mut self, enabled: bool) {
-        self.sysctls.share_real_time(enabled);
-        self.network.share_real_time(enabled);
-        self.system.share_real_time(enabled);
-        self.firewall.share_real_time(enabled);
-        self.sets.share_real_time(enabled);
-        self.tables.share_real_time(enabled);
+        for driver in self.drivers() {
+            driver.share_real_time(enabled);
+        }
         if let Some(registry) = &self.registry {
             registry.share_real_time(enabled);
         }
@@ -265,10 +261,9 @@ impl Executor {
             Action::Read { id } => self.driver(id).read(id, news),
             Action::Write { id, value } => self.driver(id).write(id, &value, news),
             Action::Examine => {
-                self.network.examine();
-                self.firewall.examine();
-                self.sets.examine();
-                self.tables.examine();
+                for driver in self.drivers() {
+                    driver.examine();
+                }
                 let blind = self.sysctls.store.examine();
                 news.push(Event::Examined { blind });
                 news.push(Event::ConnectionsCounted(self.conntrack.usage()));
@@ -299,12 +294,9 @@ impl Executor {
                 Task::start("discard", move || drop(settings));
             }
             Action::Tidy => {
-                self.sysctls.tidy();
-                self.network.tidy();
-                self.system.tidy();
-                self.firewall.tidy();
-                self.sets.tidy();
-                self.tables.tidy();
+                for driver in self.drivers() {
+                    driver.tidy();
+                }
                 self.actions.shrink_to_fit();
                 self.left.shrink_to_fit();
                 memory::trim();

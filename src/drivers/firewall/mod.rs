@@ -228,58 +228,13 @@ impl Firewall {
         }
     }
 
-    /// Takes the order of the rules from the settings, and where they must stand.
-    pub fn learn(&mut self, settings: &Settings) {
-        let invariants = settings.invariants.iter().filter(|it| !it.is_off());
-        let mut own = invariants
-            .filter(|it| it.selector.kind().firewall_part() == Some(ResourceKind::Iptables));
-        self.is_used = own.clone().next().is_some();
-        let with_owners: HashSet<Resource> = own
-            .by_ref()
-            .filter(|it| it.grace.is_some())
-            .filter_map(|it| match &it.selector {
-                Selector::Resource(it @ Resource::Chains(_)) => Some(it.clone()),
-                _ => None,
-            })
-            .collect();
-        let rules = settings.invariants.iter().filter_map(Rule::of);
-        let rules: Vec<Rule> = rules.collect();
-        if *self.rules != rules || *self.with_owners != with_owners {
-            self.rules = Arc::new(rules);
-            self.with_owners = Arc::new(with_owners);
-            if let Some(worker) = &self.worker {
-                worker.ask(self.learnt());
-            }
-        }
-    }
-
     fn learnt(&self) -> Job {
         Job::Learn(Arc::clone(&self.rules), Arc::clone(&self.with_owners))
-    }
-
-    /// Whether what has this number is watched here.
-    pub fn watches(&self, id: ValueId) -> bool {
-        self.watched.contains(id)
-    }
-
-    /// Whether answers are still to come: programs are waited for.
-    pub fn is_busy(&self) -> bool {
-        self.watched.is_busy()
     }
 
     /// Detects from now on who changes tables, where there are rules.
     pub fn detect(&mut self) {
         self.watch = Some(Watch::default());
-    }
-
-    /// Opens the sources that are not open, before a full scan.
-    pub fn examine(&mut self) {
-        let Some(watch) = self.watch.as_mut().filter(|_| self.is_used) else {
-            return;
-        };
-        for (source, queue) in watch.open() {
-            self.news.opened(source, queue);
-        }
     }
 
     /// The queues of sources that were opened since this was last asked.
@@ -667,6 +622,48 @@ impl Driver for Firewall {
 
     fn answered(&mut self, id: ValueId) {
         self.watched.was_written(id);
+    }
+
+    fn watches(&self, id: ValueId) -> bool {
+        self.watched.contains(id)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.watched.is_busy()
+    }
+
+    /// The order of the rules, and where they must stand.
+    fn learn(&mut self, settings: &Settings) {
+        let invariants = settings.invariants.iter().filter(|it| !it.is_off());
+        let mut own = invariants
+            .filter(|it| it.selector.kind().firewall_part() == Some(ResourceKind::Iptables));
+        self.is_used = own.clone().next().is_some();
+        let with_owners: HashSet<Resource> = own
+            .by_ref()
+            .filter(|it| it.grace.is_some())
+            .filter_map(|it| match &it.selector {
+                Selector::Resource(it @ Resource::Chains(_)) => Some(it.clone()),
+                _ => None,
+            })
+            .collect();
+        let rules = settings.invariants.iter().filter_map(Rule::of);
+        let rules: Vec<Rule> = rules.collect();
+        if *self.rules != rules || *self.with_owners != with_owners {
+            self.rules = Arc::new(rules);
+            self.with_owners = Arc::new(with_owners);
+            if let Some(worker) = &self.worker {
+                worker.ask(self.learnt());
+            }
+        }
+    }
+
+    fn examine(&mut self) {
+        let Some(watch) = self.watch.as_mut().filter(|_| self.is_used) else {
+            return;
+        };
+        for (source, queue) in watch.open() {
+            self.news.opened(source, queue);
+        }
     }
 
     fn tidy(&mut self) {

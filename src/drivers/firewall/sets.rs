@@ -66,41 +66,8 @@ enum Job {
 type Done = (Vec<Event>, bool);
 
 impl Sets {
-    /// Takes from the settings which sets are preserved, and which are named.
-    pub fn learn(&mut self, settings: &Settings) {
-        self.groups = settings.groups(ResourceKind::Set);
-        let guarded = settings.invariants.iter().filter(|it| !it.is_off());
-        let named = guarded.filter_map(|it| match &it.selector {
-            Selector::Resource(Resource::Set(name)) => {
-                let target = it.target(&State::Absent).unwrap_or(State::Absent);
-                Some((name.clone(), Arc::new(target)))
-            }
-            _ => None,
-        });
-        self.named = named.collect();
-    }
-
     fn is_used(&self) -> bool {
         !self.groups.is_empty() || !self.watched.is_empty()
-    }
-
-    /// Finds sets that are preserved, before a full scan.
-    pub fn examine(&mut self) {
-        if !self.groups.is_empty() && !self.listing {
-            self.listing = true;
-            let known = self.watched.iter().map(|(_, it)| it.clone()).collect();
-            self.ask(Job::Find(self.groups.clone(), known));
-        }
-    }
-
-    /// Whether what has this number is watched here.
-    pub fn watches(&self, id: ValueId) -> bool {
-        self.watched.contains(id)
-    }
-
-    /// Whether answers are still to come: programs are waited for.
-    pub fn is_busy(&self) -> bool {
-        self.listing || self.watched.is_busy()
     }
 
     /// A program that changes sets has ended, and is suspected if it was alone.
@@ -210,6 +177,37 @@ impl Driver for Sets {
 
     fn answered(&mut self, id: ValueId) {
         self.watched.was_written(id);
+    }
+
+    fn watches(&self, id: ValueId) -> bool {
+        self.watched.contains(id)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.listing || self.watched.is_busy()
+    }
+
+    /// Which sets are preserved, and which are named.
+    fn learn(&mut self, settings: &Settings) {
+        self.groups = settings.groups(ResourceKind::Set);
+        let guarded = settings.invariants.iter().filter(|it| !it.is_off());
+        let named = guarded.filter_map(|it| match &it.selector {
+            Selector::Resource(Resource::Set(name)) => {
+                let target = it.target(&State::Absent).unwrap_or(State::Absent);
+                Some((name.clone(), Arc::new(target)))
+            }
+            _ => None,
+        });
+        self.named = named.collect();
+    }
+
+    /// Finds sets that are preserved.
+    fn examine(&mut self) {
+        if !self.groups.is_empty() && !self.listing {
+            self.listing = true;
+            let known = self.watched.iter().map(|(_, it)| it.clone()).collect();
+            self.ask(Job::Find(self.groups.clone(), known));
+        }
     }
 
     fn tidy(&mut self) {

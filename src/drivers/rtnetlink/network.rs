@@ -86,11 +86,6 @@ impl Network {
         self.rtnetlink.as_ref().is_none_or(&mut is_known)
     }
 
-    /// Whether what has this number is watched here.
-    pub fn watches(&self, id: ValueId) -> bool {
-        self.resources.contains_key(&id)
-    }
-
     /// Waits for news: the next event, and when it was detected; nothing where all of
     /// something is known now.
     pub async fn event(&mut self) -> Option<(Event, Monotonic)> {
@@ -112,20 +107,6 @@ impl Network {
     /// The socket that is read, where it is another than when this was last asked.
     pub fn take_queue(&mut self) -> Option<Option<OwnedFd>> {
         self.queue.take()
-    }
-
-    /// Reads everything again: a notification of a change may have been lost.
-    pub fn examine(&mut self) {
-        if let Some(rtnetlink) = &mut self.rtnetlink {
-            for listing in &self.listings {
-                rtnetlink.recheck(*listing);
-            }
-        }
-    }
-
-    /// Whether answers are still to come.
-    pub fn is_busy(&self) -> bool {
-        self.rtnetlink.as_ref().is_some_and(Rtnetlink::is_busy)
     }
 
     fn close(&mut self) {
@@ -286,6 +267,22 @@ impl Driver for Network {
             _ => {
                 let result = Err(Errno(libc::EIO).into());
                 news.push(Event::Written { id, result });
+            }
+        }
+    }
+
+    fn watches(&self, id: ValueId) -> bool {
+        self.resources.contains_key(&id)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.rtnetlink.as_ref().is_some_and(Rtnetlink::is_busy)
+    }
+
+    fn examine(&mut self) {
+        if let Some(rtnetlink) = &mut self.rtnetlink {
+            for listing in &self.listings {
+                rtnetlink.recheck(*listing);
             }
         }
     }

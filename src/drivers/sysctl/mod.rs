@@ -150,6 +150,10 @@ impl Driver for Sysctls {
         self.store.answered(id);
     }
 
+    fn watches(&self, id: ValueId) -> bool {
+        self.store.holds(id)
+    }
+
     fn tidy(&mut self) {
         self.store.tidy();
         self.watch.tidy();

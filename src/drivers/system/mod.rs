@@ -49,26 +49,6 @@ impl System {
         }
     }
 
-    /// Takes from the settings which units are restarted.
-    pub fn learn(&mut self, settings: &Settings) {
-        let restarted = settings.invariants.iter().filter(|it| it.restart);
-        let restarted = restarted.filter_map(|it| match &it.selector {
-            Selector::Resource(unit) => Some(unit.clone()),
-            _ => None,
-        });
-        self.restarted = restarted.collect();
-    }
-
-    /// Whether what has this number is watched here.
-    pub fn watches(&self, id: ValueId) -> bool {
-        self.watched.contains(id)
-    }
-
-    /// Whether answers are still to come.
-    pub fn is_busy(&self) -> bool {
-        self.watched.is_busy()
-    }
-
     /// Whether units are being started or modules loaded.
     pub fn is_writing(&self) -> bool {
         self.watched.is_writing()
@@ -164,6 +144,24 @@ impl Driver for System {
             _ => return,
         };
         self.ask(Job { id, task });
+    }
+
+    fn watches(&self, id: ValueId) -> bool {
+        self.watched.contains(id)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.watched.is_busy()
+    }
+
+    /// Which units are restarted.
+    fn learn(&mut self, settings: &Settings) {
+        let restarted = settings.invariants.iter().filter(|it| it.restart);
+        let restarted = restarted.filter_map(|it| match &it.selector {
+            Selector::Resource(unit) => Some(unit.clone()),
+            _ => None,
+        });
+        self.restarted = restarted.collect();
     }
 
     fn tidy(&mut self) {

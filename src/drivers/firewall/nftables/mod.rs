@@ -95,24 +95,6 @@ impl Tables {
         }
     }
 
-    /// Takes from the settings which tables are preserved.
-    pub fn learn(&mut self, settings: &Settings) {
-        self.groups = settings.groups(ResourceKind::Nftables);
-        // What must be held is what the entry says; a single check holds nothing.
-        let guarded = settings.invariants.iter().filter(|it| !it.is_off());
-        let pins = guarded.filter_map(|it| match (&it.selector, it.target(&State::Absent)) {
-            (Selector::Resource(Resource::Nftables(table)), Some(state)) => {
-                Some((table.clone(), TableContents::of(&state)))
-            }
-            _ => None,
-        });
-        let pins: Pins = pins.collect();
-        if self.pins != pins {
-            self.pins.clone_from(&pins);
-            self.ask(Job::Learn(pins));
-        }
-    }
-
     fn is_used(&self) -> bool {
         !self.groups.is_empty() || !self.watched.is_empty()
     }
@@ -122,37 +104,9 @@ impl Tables {
         self.detects = true;
     }
 
-    /// Opens the source where it is not open, and finds tables that are preserved, before a
-    /// full scan.
-    pub fn examine(&mut self) {
-        if !self.is_used() {
-            return;
-        }
-        self.to_list = !self.groups.is_empty();
-        self.list_at = None;
-        if !self.detects || self.transactions.is_some() {
-            return;
-        }
-        let queue = Transactions::open().and_then(|it| {
-            let it = self.transactions.insert(it);
-            it.queue()
-        });
-        self.news.opened(Source::Nftables, queue);
-    }
-
     /// The queues of sources that were opened since this was last asked.
     pub fn take_queues(&mut self) -> Vec<(Source, OwnedFd)> {
         self.news.take_queues()
-    }
-
-    /// Whether what has this number is watched here.
-    pub fn watches(&self, id: ValueId) -> bool {
-        self.watched.contains(id)
-    }
-
-    /// Whether answers are still to come: programs are waited for.
-    pub fn is_busy(&self) -> bool {
-        self.listing || self.to_list || self.watched.is_busy()
     }
 
     /// A program that changes tables has ended, and is suspected if it was alone: any table
@@ -424,6 +378,49 @@ impl Driver for Tables {
 
     fn answered(&mut self, id: ValueId) {
         self.watched.was_written(id);
+    }
+
+    fn watches(&self, id: ValueId) -> bool {
+        self.watched.contains(id)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.listing || self.to_list || self.watched.is_busy()
+    }
+
+    /// Which tables are preserved.
+    fn learn(&mut self, settings: &Settings) {
+        self.groups = settings.groups(ResourceKind::Nftables);
+        // What must be held is what the entry says; a single check holds nothing.
+        let guarded = settings.invariants.iter().filter(|it| !it.is_off());
+        let pins = guarded.filter_map(|it| match (&it.selector, it.target(&State::Absent)) {
+            (Selector::Resource(Resource::Nftables(table)), Some(state)) => {
+                Some((table.clone(), TableContents::of(&state)))
+            }
+            _ => None,
+        });
+        let pins: Pins = pins.collect();
+        if self.pins != pins {
+            self.pins.clone_from(&pins);
+            self.ask(Job::Learn(pins));
+        }
+    }
+
+    /// Opens the source, and finds tables that are preserved.
+    fn examine(&mut self) {
+        if !self.is_used() {
+            return;
+        }
+        self.to_list = !self.groups.is_empty();
+        self.list_at = None;
+        if !self.detects || self.transactions.is_some() {
+            return;
+        }
+        let queue = Transactions::open().and_then(|it| {
+            let it = self.transactions.insert(it);
+            it.queue()
+        });
+        self.news.opened(Source::Nftables, queue);
     }
 
     fn tidy(&mut self) {
