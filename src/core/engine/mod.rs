@@ -18,6 +18,7 @@ mod action;
 mod backlog;
 mod conflicts;
 mod conntrack;
+mod discovery;
 mod episode;
 mod event;
 mod health;
@@ -33,16 +34,15 @@ mod resource;
 mod restarts;
 mod restore;
 mod retry;
+mod scan;
 mod selection;
 mod values;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kinds::Absence;
-use crate::model::{Interest, InterfaceFolder, Monotonic, Settings, Source, SysctlKey};
+use crate::model::{Interest, Monotonic, Settings, Source};
 use crate::resource::{Module, Resource, State, Unit};
 
 pub use crate::id::ValueId;
@@ -61,7 +61,7 @@ pub use selection::Selection;
 
 use crate::reporting::Reporting;
 use crate::timers::Timers;
-use backlog::{Backlog, SLICE, Slice};
+use backlog::{Backlog, SLICE};
 use conflicts::Conflicts;
 use conntrack::Conntrack;
 use health::Health;
@@ -70,32 +70,15 @@ use preserve::{About, GoodStates};
 use reload::Replaced;
 use removed_links::RemovedLinks;
 use resource::Cause;
-use selection::Discovery;
-use values::{FOLLOWED, Values, place};
-
-/// How often in a slice an interface's name is compared with a pattern, which
-/// takes some 500 ns where the key is new.
-const MATCHES: usize = 512;
-
-/// How many names are checked in a slice where a pattern is about more than
-/// interfaces: some microseconds each where the key is new.
-const NAMES: usize = 128;
+use values::Values;
 
 /// After so many values were dropped, their memory is released
 /// once none was dropped for [`IDLE`].
 const MANY_GONE: usize = 1024;
 const IDLE: Duration = Duration::from_millis(300);
 
-/// Of another name or MTU the kernel reports first, and moves or creates the files
-/// second (rtnetlink's notifier runs before inetdev's and addrconf's): this much
-/// later they are there.
-const FILES: Duration = Duration::from_millis(50);
-/// How long the answers of programs (systemd, iptables) are waited for before a start or
-/// a reload is reported.
-const PROGRAMS: Duration = Duration::from_secs(2);
-
 /// The engine's state: what is expected, what is known, what is in progress.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Engine {
     /// The time of the latest event.
     now: Monotonic,
@@ -232,55 +215,9 @@ impl Engine {
     /// An engine that has checked nothing yet; [`Event::Start`] starts the first scan.
     pub fn new(settings: Settings) -> Self {
         let mut engine = Engine {
-            now: Monotonic::default(),
             selection: Box::from(settings),
-            replaced: None,
-            before: None,
-            values: Values::default(),
-            backlog: Backlog::default(),
-            timers: Timers::default(),
-            reporting: Reporting::default(),
-            sweep_at: None,
-            slice_at: None,
-            goes_on: false,
-            health: Health::default(),
-            limits: Limits::default(),
-            conflicts: Conflicts::default(),
-            conntrack: Conntrack::default(),
-            units: HashMap::new(),
-            episode: None,
-            settle_at: None,
-            last_check: None,
-            episodes: 0,
-            links_moved: Vec::new(),
-            just_restored: VecDeque::new(),
-            kept: false,
-            outages: BySelector::new(),
-            outages_total: Outage::default(),
-            open: BTreeSet::new(),
-            drifting: BTreeSet::new(),
-            remembered: HashMap::new(),
-            remembered_at: Monotonic::default(),
-            refused: None,
-            restored: 0,
-            last_restored: None,
-            report: None,
-            unanswered: None,
-            looked: false,
-            gone: 0,
-            gone_before: None,
-            removed_links: RemovedLinks::default(),
-            behind: HashMap::new(),
-            lack_addresses: BTreeSet::new(),
-            lack_nexthops: HashMap::new(),
-            links_again: VecDeque::new(),
             status_changed: true,
-            memory_changed: false,
-            status: None,
-            good_states: GoodStates::default(),
-            deciding: HashMap::new(),
-            questions: 0,
-            out: Vec::new(),
+            ..Engine::default()
         };
         engine.add_exact_keys(0..engine.selection.settings.invariants.len());
         engine
@@ -298,6 +235,16 @@ impl Engine {
         let now = self.now.max(at);
         self.now = now;
         self.reporting.set_now(now, self.episode.is_some());
+        self.take_in(event, at);
+        if self.gone >= MANY_GONE && self.gone_before.is_none() {
+            self.await_tidy(now);
+        }
+        self.await_slice(now);
+        std::mem::take(&mut self.out)
+    }
+
+    fn take_in(&mut self, event: Event, at: Monotonic) {
+        let now = self.now;
         match event {
             Event::Start => {
                 self.find_recalled(now);
@@ -325,37 +272,20 @@ impl Engine {
                 self.changed(id, &Cause::hint(source, writer, at));
             }
             Event::LinkAdded { name } => self.link_added(&name, at),
-            Event::LinkRenamed { old, new } => {
-                self.forget_removed(&new);
-                self.follow_link(&old, &new, now);
-                self.link_removed(old, now);
-                self.link_added(&new, at);
-                self.look_again_at(new, now);
-            }
+            Event::LinkRenamed { old, new } => self.link_renamed(old, new, at),
             Event::LinkReset { name } => {
                 self.link_added(&name, at);
                 self.look_again_at(name, now);
             }
-            Event::LinkChanged { name } => {
-                self.look_at_interface(&name, at);
-                // Their addresses may be any interface's.
-                for id in std::mem::take(&mut self.lack_addresses) {
-                    self.look(id, Cause::new(Source::Rtnetlink, None, at));
-                }
-                self.link_moved(now);
-            }
+            Event::LinkChanged { name } => self.link_changed(&name, at),
             Event::NexthopAdded { number } => {
-                for id in self.lack_nexthops.remove(&number).unwrap_or_default() {
-                    self.look(id, Cause::new(Source::Rtnetlink, None, at));
-                }
+                let lack_it = self.lack_nexthops.remove(&number);
+                self.look_at(lack_it.unwrap_or_default(), at);
             }
             Event::LinkRemoved { name } => self.link_removed(name, now),
             Event::ModuleAdded { name } | Event::ModuleRemoved { name } => {
-                self.reported(
-                    Module::parse(&name).map(Resource::Module),
-                    Source::Uevent,
-                    at,
-                );
+                let module = Module::parse(&name).map(Resource::Module);
+                self.reported(module, Source::Uevent, at);
                 self.check(Source::Uevent);
             }
             Event::Unit { unit, change } => {
@@ -375,20 +305,7 @@ impl Engine {
                 self.reload(selection);
                 self.configured();
             }
-            Event::ReloadRefused { diagnostics } => {
-                self.still_last_good(&diagnostics);
-                let at = now;
-                self.refused = Some(Refusal {
-                    at,
-                    diagnostics: diagnostics.clone(),
-                });
-                self.status_changed = true;
-                self.record(Record::ConfigurationRefused { diagnostics });
-                // A check in progress will say so itself, and not before its end.
-                if self.report.is_none() && self.unanswered.is_none() {
-                    self.out.push(Action::Ready);
-                }
-            }
+            Event::ReloadRefused { diagnostics } => self.reload_refused(diagnostics),
             Event::FilesChanged => self.find_conflicts(),
             Event::FilesUnwatched => self.conflicts.undetected = true,
             Event::FilesWatched => self.conflicts.undetected = false,
@@ -410,7 +327,7 @@ impl Engine {
                 self.release_behind(id);
             }
             Event::Discovered { keys, more } => {
-                self.backlog.discovered(NAMES, more);
+                self.backlog.discovered(scan::NAMES, more);
                 self.discovered(keys);
             }
             Event::Interfaces {
@@ -443,28 +360,6 @@ impl Engine {
             }
             Event::Stop => self.stop(now),
         }
-        if self.gone >= MANY_GONE && self.gone_before.is_none() {
-            self.await_tidy(now);
-        }
-        // Whoever has added to the backlog, it is worked off.
-        let pause = match self.replaced {
-            Some(_) => Some(Duration::ZERO),
-            None => self.backlog.pause(),
-        };
-        match pause {
-            None => self.slice_at = None,
-            Some(Duration::ZERO) => {
-                self.slice_at = None;
-                // Once: there is an answer for each of 20,000 values.
-                if !std::mem::replace(&mut self.goes_on, true) {
-                    self.out.push(Action::Continue);
-                }
-            }
-            Some(pause) => {
-                self.slice_at.get_or_insert(now + pause);
-            }
-        }
-        std::mem::take(&mut self.out)
     }
 
     /// When the next [`Event::Tick`] is due, if one is.
@@ -583,16 +478,6 @@ impl Engine {
         self.values.tally(self.selection.len(), self.restored)
     }
 
-    /// Asks for one full scan and returns the number of the check.
-    fn check(&mut self, source: Source) -> u64 {
-        let begun = self.backlog.begun();
-        let number = self.backlog.ask(source);
-        if self.backlog.begun() != begun {
-            self.out.push(Action::Examine);
-        }
-        number
-    }
-
     /// Checks one value: opens its files if they are not open yet, and reads it.
     fn look(&mut self, id: ValueId, cause: Cause) {
         self.bring_over(id, self.now);
@@ -643,147 +528,6 @@ impl Engine {
                 },
             );
         }
-    }
-
-    fn look_at_interface(&mut self, name: &str, at: Monotonic) {
-        let mut ids = self.values.of_interface(name);
-        ids.sort_by_cached_key(|id| self.values.get(*id).map(|t| place(&t.key)));
-        for id in ids {
-            let absence = self.values.get(id).map(|it| it.key.rules().absence());
-            let cause = Cause {
-                // What goes with a link went now; its parameters were written at some time.
-                late: absence != Some(Absence::Drift),
-                ..Cause::new(Source::Rtnetlink, None, at)
-            };
-            self.look(id, cause);
-        }
-    }
-
-    /// Another interface has the name of one that is gone.
-    fn forget_removed(&mut self, name: &str) {
-        if self.removed_links.remove(name) {
-            let ids = self.values.of_interface(name);
-            self.forget(&ids);
-        }
-    }
-
-    /// The keys of a new interface are known without listing anything, unless
-    /// a pattern has wildcards in other places too.
-    fn link_added(&mut self, name: &str, at: Monotonic) {
-        self.forget_removed(name);
-        for folder in InterfaceFolder::ALL {
-            self.discover_interface(name, folder);
-        }
-        self.look_at_interface(name, at);
-        let is_other = |discovery: &Discovery| matches!(discovery, Discovery::Matches(_));
-        if self.selection.discoveries().iter().any(is_other) {
-            self.check(Source::Rtnetlink);
-        }
-    }
-
-    /// The interface's files may not be there yet.
-    fn look_again_at(&mut self, name: String, now: Monotonic) {
-        self.timers.set(Timer::LinksAgain, now + FILES);
-        self.links_again.push_back((now + FILES, name));
-    }
-
-    /// Forgets what these values of an interface were: the next one of its name
-    /// is another one.
-    fn forget(&mut self, ids: &[ValueId]) {
-        for id in ids {
-            let tracked = self.values.get_mut(*id);
-            if let Some(tracked) = tracked.filter(|it| it.key.rules().goes_with_links()) {
-                tracked.forget();
-                self.good_states.remove(*id);
-                self.reporting.forget(&tracked.key);
-            }
-        }
-    }
-
-    /// Its drifts are over; the interface's other values are dropped later.
-    fn link_removed(&mut self, name: String, now: Monotonic) {
-        self.good_states.forget_link(&name);
-        let ids = self.values.of_interface(&name);
-        if let Some(at) = self.removed_links.add(name, now) {
-            self.timers.set(Timer::RemovedLinks, at);
-        }
-        for id in ids {
-            if self
-                .values
-                .get(id)
-                .is_some_and(|it| it.open_drift.is_some())
-            {
-                self.look(id, Cause::new(Source::Rtnetlink, None, now));
-            }
-        }
-    }
-
-    fn check_removed_links(&mut self, now: Monotonic) {
-        match self.removed_links.take(now) {
-            Ok(names) => {
-                for name in names {
-                    let ids = self.values.of_interface(&name);
-                    self.forget(&ids);
-                    self.backlog.add_gone(ids);
-                }
-            }
-            Err(at) => self.timers.set(Timer::RemovedLinks, at),
-        }
-    }
-
-    /// Takes the keys that an interface should have in a folder into the watched set.
-    fn discover_interface(&mut self, name: &str, folder: InterfaceFolder) {
-        if !self.values.is_complete(name, folder) {
-            let keys = self.selection.keys_for_interface(name, folder);
-            self.discovered(keys);
-            self.values.set_complete(name, folder);
-        }
-    }
-
-    fn discovered(&mut self, keys: Vec<SysctlKey>) {
-        for key in keys {
-            let key = Resource::Sysctl(key.canonical());
-            if let Some(invariant) = self.selection.governing(&key) {
-                self.follow_causes_of(&key, invariant);
-                let id = self.values.add(key, invariant, false);
-                self.take_recalled(id);
-                self.bring_over(id, self.now);
-                self.status_changed = true;
-            }
-        }
-    }
-
-    /// What changes `key` besides a write of its own is followed, whether it is
-    /// guarded or not: the kernel may report its change alone. So are the links and sets that
-    /// it needs, where no write shows that one is missing.
-    fn follow_causes_of(&mut self, key: &Resource, invariant: usize) {
-        let causes = self.selection.causes_of(key).into_iter();
-        for cause in causes.chain(self.selection.needed(invariant)) {
-            self.bring_over_followed(&cause);
-            self.values.add(cause, FOLLOWED, false);
-        }
-    }
-
-    /// Takes the keys into the watched set that these invariants spell out.
-    fn add_exact_keys(&mut self, invariants: Range<usize>) {
-        for invariant in invariants {
-            let Some(key) = self.selection.exact_key(invariant) else {
-                continue;
-            };
-            let known = self.values.id(&key).and_then(|id| self.values.get(id));
-            // What was kept before a reload is brought over with the others.
-            let id = match known {
-                Some(it) if it.guarded || self.is_stale(it) => it.id,
-                _ => {
-                    self.follow_causes_of(&key, invariant);
-                    self.values.add(key, invariant, true)
-                }
-            };
-            if let Some(dev) = self.selection.dev(invariant) {
-                self.values.bind(id, dev);
-            }
-        }
-        self.status_changed = true;
     }
 
     /// Takes a value out of care.
@@ -855,92 +599,6 @@ impl Engine {
             self.slice_at = None;
             self.next_slice(now);
         }
-    }
-
-    fn next_slice(&mut self, now: Monotonic) {
-        if self.replaced.is_some() {
-            self.bring_over_more(now);
-            // What was reset does not wait for all of that.
-            if !self.backlog.is_urgent() {
-                return;
-            }
-        }
-        let discoveries = self.selection.discoveries();
-        match self.backlog.slice(&self.values, discoveries.len()) {
-            Slice::Empty => {}
-            Slice::Discover { number, begin } => self.out.extend(match discoveries.get(number) {
-                Some(&Discovery::Interfaces(folder)) => Some(Action::ListInterfaces {
-                    folder,
-                    begin,
-                    at_most: (MATCHES / self.selection.patterns_in(folder).max(1)).max(1),
-                }),
-                Some(Discovery::Matches(pattern)) => Some(Action::Discover {
-                    pattern: pattern.clone(),
-                    begin,
-                    at_most: NAMES,
-                }),
-                None => None,
-            }),
-            Slice::Look(ids, source) => {
-                for id in ids {
-                    self.look(id, Cause::found(source, now));
-                }
-            }
-            Slice::LookAtDependents(ids, cause) => {
-                for id in ids {
-                    self.look(id, cause.clone());
-                }
-            }
-            Slice::CheckDone { number, again } => {
-                self.check_done(number, now);
-                if let Some(source) = again {
-                    self.check(source);
-                }
-            }
-        }
-    }
-
-    fn check_done(&mut self, number: u64, now: Monotonic) {
-        self.sweep_at = Some(now + self.selection.settings.guard.sweep);
-        self.count_limited();
-        if let Some((_, report)) = self.report.take_if(|(wanted, _)| number >= *wanted) {
-            self.unanswered = Some(report);
-            self.report_if_read(now);
-            if self.unanswered.is_some() {
-                self.timers.set(Timer::Unanswered, now + PROGRAMS);
-            }
-        }
-        self.swept_conflicts();
-        self.episode_checked(number, now);
-        self.status_changed = true;
-    }
-
-    /// Reports what a start or reload has found, once everything was read.
-    fn report_if_read(&mut self, now: Monotonic) {
-        if self.values.are_read() {
-            self.report_found(now);
-        }
-    }
-
-    fn report_found(&mut self, now: Monotonic) {
-        let Some(report) = self.unanswered.take() else {
-            return;
-        };
-        self.looked = true;
-        self.out.extend(self.before.take().map(Action::Discard));
-        // What was not found drifted again is right.
-        self.remembered = HashMap::new();
-        self.good_states.forget_recalled();
-        // What was found on the way is reported before its sum.
-        self.record_all();
-        self.find_conflicts();
-        let tally = self.tally();
-        self.record(match report {
-            Report::Started => Record::Started(tally, self.worst_outages(now), self.limits.now()),
-            Report::Reloaded => Record::ConfigurationReloaded(tally),
-        });
-        self.status_changed = true;
-        self.out.push(Action::Ready);
     }
 
     fn stop(&mut self, now: Monotonic) {

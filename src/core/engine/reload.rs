@@ -8,7 +8,7 @@ use super::backlog::SLICE;
 use super::resource::{Phase, Tracked};
 use super::selection::Selection;
 use super::values::Place;
-use super::{Action, Engine, Report};
+use super::{Action, Engine, Record, Refusal, Report};
 use crate::id::ValueId;
 use crate::model::{Monotonic, Selector, Source};
 use crate::reporting::Reporting;
@@ -27,6 +27,21 @@ pub struct Replaced {
 }
 
 impl Engine {
+    /// A new configuration is invalid: the old one stays in force.
+    pub(super) fn reload_refused(&mut self, diagnostics: String) {
+        self.still_last_good(&diagnostics);
+        self.refused = Some(Refusal {
+            at: self.now,
+            diagnostics: diagnostics.clone(),
+        });
+        self.status_changed = true;
+        self.record(Record::ConfigurationRefused { diagnostics });
+        // A check in progress will say so itself, and not before its end.
+        if self.report.is_none() && self.unanswered.is_none() {
+            self.out.push(Action::Ready);
+        }
+    }
+
     /// Takes over new settings. What is known of a value stays known: a drift that
     /// is not over continues, and its end is reported with what is known of its
     /// beginning. A value whose requirement changed has not drifted.

@@ -43,6 +43,12 @@ impl PartialEq for Selection {
     }
 }
 
+impl Default for Selection {
+    fn default() -> Self {
+        Selection::new(Settings::default())
+    }
+}
+
 impl From<Settings> for Box<Selection> {
     fn from(settings: Settings) -> Self {
         Box::new(Selection::new(settings))

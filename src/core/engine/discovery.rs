@@ -1,0 +1,185 @@
+//! What there is to watch: interfaces that come and go, and their keys.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::resource::Cause;
+use super::selection::Discovery;
+use super::values::{FOLLOWED, place};
+use super::{Engine, Timer, ValueId};
+use crate::kinds::Absence;
+use crate::model::{InterfaceFolder, Monotonic, Source, SysctlKey};
+use crate::resource::Resource;
+
+/// Of another name or MTU the kernel reports first, and moves or creates the files
+/// second (rtnetlink's notifier runs before inetdev's and addrconf's): this much
+/// later they are there.
+const FILES: Duration = Duration::from_millis(50);
+
+impl Engine {
+    fn look_at_interface(&mut self, name: &str, at: Monotonic) {
+        let mut ids = self.values.of_interface(name);
+        ids.sort_by_cached_key(|id| self.values.get(*id).map(|t| place(&t.key)));
+        for id in ids {
+            let absence = self.values.get(id).map(|it| it.key.rules().absence());
+            let cause = Cause {
+                // What goes with a link went now; its parameters were written at some time.
+                late: absence != Some(Absence::Drift),
+                ..Cause::new(Source::Rtnetlink, None, at)
+            };
+            self.look(id, cause);
+        }
+    }
+
+    /// Another interface has the name of one that is gone.
+    fn forget_removed(&mut self, name: &str) {
+        if self.removed_links.remove(name) {
+            let ids = self.values.of_interface(name);
+            self.forget(&ids);
+        }
+    }
+
+    pub(super) fn link_renamed(&mut self, old: String, new: String, at: Monotonic) {
+        let now = self.now;
+        self.forget_removed(&new);
+        self.follow_link(&old, &new, now);
+        self.link_removed(old, now);
+        self.link_added(&new, at);
+        self.look_again_at(new, now);
+    }
+
+    pub(super) fn link_changed(&mut self, name: &str, at: Monotonic) {
+        self.look_at_interface(name, at);
+        // Their addresses may be any interface's.
+        let lack_addresses = std::mem::take(&mut self.lack_addresses);
+        self.look_at(lack_addresses, at);
+        self.link_moved(self.now);
+    }
+
+    /// Checks what may have what it lacks.
+    pub(super) fn look_at(&mut self, ids: BTreeSet<ValueId>, at: Monotonic) {
+        for id in ids {
+            self.look(id, Cause::new(Source::Rtnetlink, None, at));
+        }
+    }
+
+    /// The keys of a new interface are known without listing anything, unless
+    /// a pattern has wildcards in other places too.
+    pub(super) fn link_added(&mut self, name: &str, at: Monotonic) {
+        self.forget_removed(name);
+        for folder in InterfaceFolder::ALL {
+            self.discover_interface(name, folder);
+        }
+        self.look_at_interface(name, at);
+        let is_other = |discovery: &Discovery| matches!(discovery, Discovery::Matches(_));
+        if self.selection.discoveries().iter().any(is_other) {
+            self.check(Source::Rtnetlink);
+        }
+    }
+
+    /// The interface's files may not be there yet.
+    pub(super) fn look_again_at(&mut self, name: String, now: Monotonic) {
+        self.timers.set(Timer::LinksAgain, now + FILES);
+        self.links_again.push_back((now + FILES, name));
+    }
+
+    /// Forgets what these values of an interface were: the next one of its name
+    /// is another one.
+    pub(super) fn forget(&mut self, ids: &[ValueId]) {
+        for id in ids {
+            let tracked = self.values.get_mut(*id);
+            if let Some(tracked) = tracked.filter(|it| it.key.rules().goes_with_links()) {
+                tracked.forget();
+                self.good_states.remove(*id);
+                self.reporting.forget(&tracked.key);
+            }
+        }
+    }
+
+    /// Its drifts are over; the interface's other values are dropped later.
+    pub(super) fn link_removed(&mut self, name: String, now: Monotonic) {
+        self.good_states.forget_link(&name);
+        let ids = self.values.of_interface(&name);
+        if let Some(at) = self.removed_links.add(name, now) {
+            self.timers.set(Timer::RemovedLinks, at);
+        }
+        for id in ids {
+            if self
+                .values
+                .get(id)
+                .is_some_and(|it| it.open_drift.is_some())
+            {
+                self.look(id, Cause::new(Source::Rtnetlink, None, now));
+            }
+        }
+    }
+
+    pub(super) fn check_removed_links(&mut self, now: Monotonic) {
+        match self.removed_links.take(now) {
+            Ok(names) => {
+                for name in names {
+                    let ids = self.values.of_interface(&name);
+                    self.forget(&ids);
+                    self.backlog.add_gone(ids);
+                }
+            }
+            Err(at) => self.timers.set(Timer::RemovedLinks, at),
+        }
+    }
+
+    /// Takes the keys that an interface should have in a folder into the watched set.
+    pub(super) fn discover_interface(&mut self, name: &str, folder: InterfaceFolder) {
+        if !self.values.is_complete(name, folder) {
+            let keys = self.selection.keys_for_interface(name, folder);
+            self.discovered(keys);
+            self.values.set_complete(name, folder);
+        }
+    }
+
+    pub(super) fn discovered(&mut self, keys: Vec<SysctlKey>) {
+        for key in keys {
+            let key = Resource::Sysctl(key.canonical());
+            if let Some(invariant) = self.selection.governing(&key) {
+                self.follow_causes_of(&key, invariant);
+                let id = self.values.add(key, invariant, false);
+                self.take_recalled(id);
+                self.bring_over(id, self.now);
+                self.status_changed = true;
+            }
+        }
+    }
+
+    /// What changes `key` besides a write of its own is followed, whether it is
+    /// guarded or not: the kernel may report its change alone. So are the links and sets that
+    /// it needs, where no write shows that one is missing.
+    pub(super) fn follow_causes_of(&mut self, key: &Resource, invariant: usize) {
+        let causes = self.selection.causes_of(key).into_iter();
+        for cause in causes.chain(self.selection.needed(invariant)) {
+            self.bring_over_followed(&cause);
+            self.values.add(cause, FOLLOWED, false);
+        }
+    }
+
+    /// Takes the keys into the watched set that these invariants spell out.
+    pub(super) fn add_exact_keys(&mut self, invariants: Range<usize>) {
+        for invariant in invariants {
+            let Some(key) = self.selection.exact_key(invariant) else {
+                continue;
+            };
+            let known = self.values.id(&key).and_then(|id| self.values.get(id));
+            // What was kept before a reload is brought over with the others.
+            let id = match known {
+                Some(it) if it.guarded || self.is_stale(it) => it.id,
+                _ => {
+                    self.follow_causes_of(&key, invariant);
+                    self.values.add(key, invariant, true)
+                }
+            };
+            if let Some(dev) = self.selection.dev(invariant) {
+                self.values.bind(id, dev);
+            }
+        }
+        self.status_changed = true;
+    }
+}
