@@ -9,6 +9,8 @@ pub use requests::{
     DONE, ERROR, LONGEST, Received, Requests, ask, errno, open, receive, refusal, send, subscribe,
 };
 
+use crate::model::Family;
+
 pub use nix::libc::{
     RTM_DELADDR as DEL_ADDRESS, RTM_DELLINK as DEL_LINK, RTM_GETLINK as GET_LINK,
     RTM_NEWADDR as NEW_ADDRESS, RTM_NEWLINK as NEW_LINK,
@@ -110,6 +112,27 @@ pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
         Some(message)
     })
+}
+
+/// Address families (linux/socket.h).
+const INET: u8 = 2;
+const INET6: u8 = 10;
+
+/// The family with this number, where it is one of the two.
+pub fn family_of(number: u8) -> Option<Family> {
+    match number {
+        INET => Some(Family::Ipv4),
+        INET6 => Some(Family::Ipv6),
+        _ => None,
+    }
+}
+
+/// The number of a family.
+pub fn number_of(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => INET,
+        Family::Ipv6 => INET6,
+    }
 }
 
 /// The number in the first four bytes.

@@ -8,7 +8,6 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::{Message, Request, Requests, attributes, errno};
 use crate::engine::Errno;
-use crate::model::Family;
 use crate::resource::TableFamily;
 use crate::socket_filter::Step;
 
@@ -32,26 +31,18 @@ const FAMILIES: [(u8, TableFamily); 6] = [
     (10, TableFamily::Ip6),
 ];
 
-/// The number of a family of addresses.
-pub fn number(family: Family) -> u8 {
-    match family {
-        Family::Ipv4 => 2,
-        Family::Ipv6 => 10,
-    }
-}
-
 /// The family of tables with this number.
 pub fn table_family(number: u8) -> Option<TableFamily> {
     let (_, family) = FAMILIES.iter().find(|(own, _)| *own == number)?;
     Some(*family)
 }
 
-/// As [`netlink::subscribe`](super::subscribe), to a group `NFNLGRP_*`.
+/// As [`netlink::subscribe`](super::subscribe), to groups `NFNLGRP_*`.
 ///
 /// # Errors
 /// The system's.
-pub fn subscribe(group: u32, buffer: usize, accept: Option<&[Step]>) -> io::Result<Socket> {
-    super::subscribe(NETLINK_NETFILTER, group, buffer, accept)
+pub fn subscribe(groups: &[u32], buffer: usize, accept: Option<&[Step]>) -> io::Result<Socket> {
+    super::subscribe(NETLINK_NETFILTER, groups, buffer, accept)
 }
 
 /// A request about a family, with the attributes that `fill` adds.
@@ -109,12 +100,13 @@ pub fn text(value: &[u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{messages, push};
+    use super::super::{messages, number_of, push};
     use super::*;
+    use crate::model::Family;
 
     #[test]
     fn a_request_is_read_back() {
-        let request = request(NF_TABLES | 4, 0, number(Family::Ipv6), |body| {
+        let request = request(NF_TABLES | 4, 0, number_of(Family::Ipv6), |body| {
             push(body, 1, b"a\0");
             push(body, 2, &7_u32.to_be_bytes());
         });

@@ -41,14 +41,14 @@ pub fn open(protocol: isize) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket of a protocol that does not block and gets what a group (a number, 0 for none)
-/// reports, as far as a program accepts it, with a buffer of so many bytes.
+/// A socket of a protocol that does not block and gets what groups (their numbers, below 33)
+/// report, as far as a program accepts it, with a buffer of so many bytes.
 ///
 /// # Errors
 /// The system's.
 pub fn subscribe(
     protocol: isize,
-    group: u32,
+    groups: &[u32],
     buffer: usize,
     accept: Option<&[Step]>,
 ) -> io::Result<Socket> {
@@ -61,7 +61,8 @@ pub fn subscribe(
     if let Some(program) = accept {
         socket_filter::attach(&socket, program);
     }
-    socket.bind(&SocketAddr::new(0, (1 << group) >> 1))?;
+    let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
+    socket.bind(&SocketAddr::new(0, mask))?;
     Ok(socket)
 }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::conntrack::{Connection, Direction};
 use crate::model::Family;
-use crate::netlink::netfilter::{CONNTRACK, be_u16, be_u32, number, request, split};
-use crate::netlink::{DUMP, Request, attributes, nest, push};
+use crate::netlink::netfilter::{CONNTRACK, be_u16, be_u32, request, split};
+use crate::netlink::{DUMP, Request, attributes, nest, number_of, push};
 use crate::resource::Prefix;
 
 /// `IPCTNL_MSG_CT_NEW`, `_GET` and `_DELETE`.
@@ -66,7 +66,7 @@ const COMPARED: u32 = 1 | 1 << 1 | 1 << 3;
 
 /// The request for all entries of a family.
 pub fn dump(family: Family) -> Request {
-    request(GET, DUMP, number(family), |_| ())
+    request(GET, DUMP, number_of(family), |_| ())
 }
 
 /// The request for the entries that were opened between two addresses with a protocol, and on
@@ -74,7 +74,7 @@ pub fn dump(family: Family) -> Request {
 pub fn dump_between(source: IpAddr, destination: IpAddr, protocol: u8) -> Request {
     let family = Prefix::whole(source).family();
     let of = usize::from(family == Family::Ipv6);
-    request(GET, DUMP, number(family), |body| {
+    request(GET, DUMP, number_of(family), |body| {
         nest(body, ORIGINAL | NESTED, |body| {
             nest(body, ADDRESSES | NESTED, |body| {
                 for (kind, address) in [(SOURCES[of], source), (DESTINATIONS[of], destination)] {

@@ -33,7 +33,7 @@ static RECORDS: [Step; 4] = [
 /// # Errors
 /// Without CAP_AUDIT_READ, or in a kernel without auditing.
 pub(super) fn open() -> io::Result<Subscription> {
-    let socket = subscribe(NETLINK_AUDIT, GROUP, RECEIVE_BUFFER, Some(&RECORDS))?;
+    let socket = subscribe(NETLINK_AUDIT, &[GROUP], RECEIVE_BUFFER, Some(&RECORDS))?;
     Subscription::new(socket, replaced)
 }
 

@@ -6,9 +6,9 @@ use nix::libc;
 use crate::engine::Errno;
 use crate::model::Family;
 use crate::netlink::netfilter::{
-    NF_TABLES, ask_attribute, be_u32, be_u64, number, request, split, table_family, text,
+    NF_TABLES, ask_attribute, be_u32, be_u64, request, split, table_family, text,
 };
-use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, errno, push};
+use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, errno, number_of, push};
 use crate::resource::TableFamily;
 
 /// `NFT_MSG_GETTABLE` and `NFT_MSG_GETCHAIN` of linux/netfilter/nf_tables.h.
@@ -50,7 +50,7 @@ pub struct KernelChain {
 /// # Errors
 /// The kernel's; EAGAIN where they were changed meanwhile.
 pub fn read(family: Option<Family>) -> Result<Vec<KernelChain>, Errno> {
-    let request = request(GET_CHAIN, DUMP, family.map_or(0, number), |_| ());
+    let request = request(GET_CHAIN, DUMP, family.map_or(0, number_of), |_| ());
     let (mut found, mut is_whole) = (Vec::new(), true);
     let mut requests = Requests::open(NETLINK_NETFILTER).map_err(errno)?;
     requests.ask(&request, |message| {
@@ -94,7 +94,7 @@ pub fn chain(message: &[u8]) -> Option<KernelChain> {
 /// # Errors
 /// The kernel's.
 pub fn handle_of(family: Family, table: &str) -> Result<Option<u64>, Errno> {
-    let request = request(GET_TABLE, 0, number(family), |body| {
+    let request = request(GET_TABLE, 0, number_of(family), |body| {
         push(body, TABLE_NAME, format!("{table}\0").as_bytes());
     });
     match ask_attribute(&request, TABLE_HANDLE) {

@@ -14,10 +14,8 @@ use nix::libc;
 
 use crate::engine::Errno;
 use crate::model::Family;
-use crate::netlink::netfilter::{
-    NF_TABLES, ask_attribute, be_u32, be_u64, number, request, split, text,
-};
-use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, push};
+use crate::netlink::netfilter::{NF_TABLES, ask_attribute, be_u32, be_u64, request, split, text};
+use crate::netlink::{DUMP, INTERRUPTED, Requests, attributes, number_of, push};
 use crate::resource::{FirewallTable, words_of_line};
 
 /// `NFT_MSG_NEWRULE` and `NFT_MSG_GETRULE` of linux/netfilter/nf_tables.h.
@@ -52,7 +50,7 @@ pub fn read(
     chain: Option<&str>,
 ) -> Result<Rules, Errno> {
     let mut requests = Requests::open(NETLINK_NETFILTER).map_err(crate::netlink::errno)?;
-    let dump = request(GET_RULE, DUMP, number(family), |body| {
+    let dump = request(GET_RULE, DUMP, number_of(family), |body| {
         for (kind, name) in [(TABLE, table.map(FirewallTable::as_str)), (CHAIN, chain)] {
             if let Some(name) = name {
                 push(body, kind, format!("{name}\0").as_bytes());
@@ -101,7 +99,7 @@ pub fn generation() -> Result<u32, Errno> {
 pub fn rule(payload: &[u8]) -> Option<((FirewallTable, String), KernelRule)> {
     let (number_of_family, all) = split(payload)?;
     let mut families = [Family::Ipv4, Family::Ipv6].into_iter();
-    let family = families.find(|it| number(*it) == number_of_family)?;
+    let family = families.find(|it| number_of(*it) == number_of_family)?;
     let (mut table, mut chain) = (None, None);
     let mut rule = KernelRule {
         handle: 0,
@@ -378,7 +376,7 @@ mod tests {
     use Value::{Data, Number, Text, Verdict};
 
     fn payload_of(expressions: &[Expression<'_>]) -> Vec<u8> {
-        let mut list = vec![number(Family::Ipv4), 0, 0, 0];
+        let mut list = vec![number_of(Family::Ipv4), 0, 0, 0];
         push(&mut list, TABLE, b"filter\0");
         push(&mut list, CHAIN, b"FORWARD\0");
         nest(&mut list, EXPRESSIONS, |list| {

@@ -25,7 +25,7 @@ pub(super) static ENDS: [Step; 4] = [
 /// Has the transactions of this network namespace reported as far as a program accepts them,
 /// with a buffer of so many bytes.
 pub(super) fn open(buffer: usize, accept: Option<&[Step]>) -> io::Result<Subscription> {
-    Subscription::new(subscribe(GROUP, buffer, accept)?, end)
+    Subscription::new(subscribe(&[GROUP], buffer, accept)?, end)
 }
 
 /// The process whose transaction a datagram ends, where the kernel says that (since

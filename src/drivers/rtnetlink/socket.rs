@@ -5,15 +5,14 @@ use std::io;
 use std::io::ErrorKind::WouldBlock;
 use std::os::fd::{AsFd, OwnedFd};
 
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::codec::{BRIDGE, Listing, NEW_NEIGHBOUR};
 use crate::clock;
 use crate::model::{Family, Monotonic};
-use crate::netlink::{LONGEST, Received, receive};
-use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, has_any, load_half};
+use crate::netlink::{LONGEST, Received, receive, subscribe};
+use crate::socket_filter::{ACCEPT, REFUSE, Step, equals, half, has_any, load_half};
 use crate::sys::readiness::Readiness;
 
 /// The receive buffer in bytes: 5,000 interfaces that come or go are notified,
@@ -74,17 +73,9 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens to what concerns these listings.
     pub fn open(listings: &[Listing]) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.set_non_blocking(true)?;
-        // Needs CAP_NET_ADMIN in the initial user namespace; without it an overrun
-        // is more likely.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
-        }
-        socket_filter::attach(&socket, &FILTER);
-        let numbers = listings.iter().flat_map(|listing| multicast(*listing));
-        let mask = numbers.fold(0, |mask, number| mask | 1 << (number - 1));
-        socket.bind(&SocketAddr::new(0, mask))?;
+        let groups = listings.iter().flat_map(|listing| multicast(*listing));
+        let groups: Vec<u32> = groups.copied().collect();
+        let socket = subscribe(NETLINK_ROUTE, &groups, RECEIVE_BUFFER, Some(&FILTER))?;
         Ok(Listener {
             socket: Readiness::new(socket)?,
             bytes: Vec::with_capacity(LONGEST),
@@ -132,6 +123,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::socket_filter;
 
     #[test]
     fn what_a_bridge_learns_is_not_taken_in() {

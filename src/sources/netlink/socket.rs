@@ -10,31 +10,25 @@ use std::time::Duration;
 
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_core::NetlinkPayload::InnerMessage;
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
-use nix::errno::Errno;
-use nix::libc::MSG_TRUNC;
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::message::{
     DEL_ADDRESS, DEL_LINK, IFINDEX_ALL, IFINDEX_DEFAULT, Message, NEW_ADDRESS, NEW_LINK,
     NEW_NETCONF,
 };
-use crate::socket_filter::{self, ACCEPT, REFUSE, Step, equals, half, load_half, load_word, word};
+use crate::netlink::{self, LONGEST, subscribe};
+use crate::socket_filter::{ACCEPT, REFUSE, Step, equals, half, load_half, load_word, word};
 use crate::sys::readiness::Readiness;
 
 /// The multicast groups listened to (`RTNLGRP_*`, linux/rtnetlink.h): NETCONF of
-/// IPv4 and IPv6; and links and the addresses of both. All are below 33, which
-/// is as far as bind(2) reaches, and a 3.10 kernel knows them.
+/// IPv4 and IPv6; and links and the addresses of both. A 3.10 kernel knows them.
 const NETCONF: [u32; 2] = [24, 25];
 const LINKS: [u32; 3] = [1, 5, 9];
 /// The receive buffer in bytes. A toggle of ip_forward with 5,000 interfaces
 /// sends 5,000 messages immediately, which exceed the default of 212,992. The
 /// memory is taken only while they wait.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
-/// Bytes of the longest message: a link with all its attributes takes some two
-/// thousand.
-const LONGEST_MESSAGE: usize = 32 * 1024;
 
 /// Where things are in a message: a `nlmsghdr` of 16 bytes, a `netconfmsg` of 4,
 /// and its first attribute, `NETCONFA_IFINDEX`, which the kernel puts before all
@@ -99,21 +93,10 @@ impl Listener {
     }
 
     fn open(groups: &[u32], filter: &[Step]) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.set_non_blocking(true)?;
-        // Needs CAP_NET_ADMIN in the initial user namespace; without it an
-        // overrun is more likely, and is recovered from.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
-        }
-        socket_filter::attach(&socket, filter);
-        let groups = groups
-            .iter()
-            .fold(0, |groups, group| groups | 1 << (group - 1));
-        socket.bind(&SocketAddr::new(0, groups))?;
+        let socket = subscribe(NETLINK_ROUTE, groups, RECEIVE_BUFFER, Some(filter))?;
         Ok(Listener {
             socket: Readiness::new(socket)?,
-            bytes: Vec::with_capacity(LONGEST_MESSAGE),
+            bytes: Vec::with_capacity(LONGEST),
         })
     }
 
@@ -154,24 +137,13 @@ impl Listener {
 /// Reads a message: the kernel reports one at a time to a group.
 fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Received> {
     loop {
-        bytes.clear();
-        match socket.recv_from(bytes, MSG_TRUNC) {
-            // Any process with CAP_NET_ADMIN can send here too.
-            Ok((_, sender)) if sender.port_number() != 0 => {}
-            // What was cut off is lost, too.
-            Ok((length, _)) if length > bytes.len() => return Ok(Received::Overrun),
-            Ok(_) => {
-                if let Ok(message) = NetlinkMessage::deserialize(bytes)
-                    && let InnerMessage(message) = message.payload
-                {
-                    return Ok(Received::Message(message));
-                }
-            }
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                return Ok(Received::Overrun);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        if netlink::receive(socket, bytes)? == netlink::Received::Overrun {
+            return Ok(Received::Overrun);
+        }
+        if let Ok(message) = NetlinkMessage::deserialize(bytes)
+            && let InnerMessage(message) = message.payload
+        {
+            return Ok(Received::Message(message));
         }
     }
 }
@@ -179,6 +151,7 @@ fn receive(socket: &Socket, bytes: &mut Vec<u8>) -> io::Result<Received> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::socket_filter;
 
     /// A `nlmsghdr`, four bytes, and an attribute 1 of four bytes.
     fn message(kind: u16, index: i32) -> Vec<u8> {

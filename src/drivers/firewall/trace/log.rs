@@ -11,7 +11,8 @@ use nix::libc;
 use super::{RECEIVE_BUFFER, codec};
 use crate::model::{Errno, Family};
 use crate::netlink::ask;
-use crate::netlink::netfilter::{number, subscribe};
+use crate::netlink::netfilter::subscribe;
+use crate::netlink::number_of;
 use crate::words::plain;
 
 /// Who logs for a protocol.
@@ -54,13 +55,13 @@ impl Log {
             return Err("the kernel has not loaded nfnetlink_log (modprobe it)".to_owned());
         }
         let mut logger = Logger {
-            number: number(family),
+            number: number_of(family),
             name: String::new(),
         };
         let name = fs::read_to_string(logger.file());
         let name = name.map_err(|error| format!("{}: {}", logger.file(), plain(&error)))?;
         name.trim().clone_into(&mut logger.name);
-        let socket = subscribe(0, RECEIVE_BUFFER, None);
+        let socket = subscribe(&[], RECEIVE_BUFFER, None);
         let socket = socket.map_err(|error| format!("nfnetlink_log: {}", plain(&error)))?;
         for request in codec::bind_log() {
             // The kernel answers before sending is over.

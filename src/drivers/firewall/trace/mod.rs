@@ -215,7 +215,7 @@ fn list() -> Result<String, String> {
 
 /// A socket that the kernel sends traces of nf_tables to.
 fn listen() -> io::Result<Socket> {
-    let socket = subscribe(0, RECEIVE_BUFFER, None)?;
+    let socket = subscribe(&[], RECEIVE_BUFFER, None)?;
     socket.add_membership(GROUP)?;
     Ok(socket)
 }

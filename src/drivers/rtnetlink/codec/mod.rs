@@ -38,13 +38,11 @@ use crate::model::{Family, Value};
 pub use crate::netlink::{
     APPEND, CREATE, DEL_LINK, EXCL, Message, NEW_LINK, REPLACE, Request, messages,
 };
-use crate::netlink::{DEL_ADDRESS, DUMP, GET_LINK, NEW_ADDRESS, push};
+use crate::netlink::{DEL_ADDRESS, DUMP, GET_LINK, NEW_ADDRESS, family_of, number_of, push};
 use crate::resource::{Attribute, Name, Resource, ResourceKind, State};
 
-/// Address families (linux/socket.h).
-const INET: u8 = 2;
+/// `AF_BRIDGE` (linux/socket.h).
 pub(super) const BRIDGE: u8 = 7;
-const INET6: u8 = 10;
 
 /// Whether it lists a route of IPv6.
 pub fn is_ipv6_route(message: &Message<'_>) -> bool {
@@ -220,22 +218,6 @@ pub fn delete(resource: &Resource, links: &Links) -> Result<Request, Unwritable>
 }
 
 pub use nexthop::combine;
-
-/// The family with this number, where it is one of the two.
-fn family_of(number: u8) -> Option<Family> {
-    match number {
-        INET => Some(Family::Ipv4),
-        INET6 => Some(Family::Ipv6),
-        _ => None,
-    }
-}
-
-fn number_of(family: Family) -> u8 {
-    match family {
-        Family::Ipv4 => INET,
-        Family::Ipv6 => INET6,
-    }
-}
 
 fn index_of(name: &Name, links: &Links) -> Result<u32, Unwritable> {
     let index = links.index(name);
