@@ -170,18 +170,14 @@ mod tests {
     use crate::resource::{Resource, State};
 
     fn invariant(key: &str, reason: &str) -> Invariant {
+        let selector = Selector::parse(key).expect("a key");
+        let origin = Origin {
+            file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
+            line: 3,
+        };
         Invariant {
-            selector: Selector::parse(key).expect("a key"),
-            desired: Desired::equal(Value::new("1")),
-            mode: Mode::Restore,
-            grace: None,
-            module: None,
-            restart: false,
             reason: Some(reason.to_owned()),
-            origin: Origin {
-                file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
-                line: 3,
-            },
+            ..Invariant::new(selector, Desired::equal(Value::new("1")), origin)
         }
     }
 

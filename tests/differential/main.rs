@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use generate::{Guarded, LATER, NAMES, PLAIN, key_at};
 use machine::{Machine, interface, is_existing, is_present};
 use netguard::model::{
-    Governing, GuardSettings, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Value, text,
+    Governing, GuardSettings, Invariant, Origin, Selector, Settings, SysctlKey, Value, text,
 };
 use netguard::resource::Desired;
 use random::Random;
@@ -434,21 +434,10 @@ fn rows(json: &Json) -> impl Iterator<Item = &Json> {
 }
 
 fn settings(guarded: &Guarded) -> Settings {
-    let invariants = (1..)
-        .zip(guarded)
-        .map(|(line, (key, requirement))| Invariant {
-            selector: key.clone(),
-            desired: Desired::Value(requirement.clone()),
-            mode: Mode::Restore,
-            grace: None,
-            module: None,
-            restart: false,
-            reason: None,
-            origin: Origin {
-                file: Arc::default(),
-                line,
-            },
-        });
+    let invariants = (1..).zip(guarded).map(|(line, (key, requirement))| {
+        let (file, desired) = (Arc::default(), Desired::Value(requirement.clone()));
+        Invariant::new(key.clone(), desired, Origin { file, line })
+    });
     let settings = Settings {
         guard: GuardSettings::default(),
         invariants: invariants.collect(),

@@ -1,7 +1,6 @@
 //! What is restored by a program, which takes its time: modules and units.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use netguard::engine::{
@@ -42,19 +41,8 @@ fn invariant(text: &str, desired: &str) -> Invariant {
         Resource::Sysctl(key) => Selector::Key(key),
         other => Selector::Resource(other),
     };
-    Invariant {
-        selector,
-        desired: Desired::exactly(&state(desired)),
-        mode: Mode::Restore,
-        grace: None,
-        module: None,
-        restart: false,
-        reason: None,
-        origin: Origin {
-            file: Arc::default(),
-            line: 1,
-        },
-    }
+    let desired = Desired::exactly(&state(desired));
+    Invariant::new(selector, desired, Origin::default())
 }
 
 /// An engine, what there is, and what it has asked for and is not answered.

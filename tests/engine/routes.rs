@@ -29,19 +29,11 @@ fn state(text: &str) -> State {
 }
 
 pub fn invariant(text: &str, desired: Desired) -> Invariant {
-    Invariant {
-        selector: Selector::Resource(resource(text)),
+    Invariant::new(
+        Selector::Resource(resource(text)),
         desired,
-        mode: Mode::Restore,
-        grace: None,
-        module: None,
-        restart: false,
-        reason: None,
-        origin: Origin {
-            file: Arc::default(),
-            line: 1,
-        },
-    }
+        Origin::default(),
+    )
 }
 
 /// What must be as this text has it.

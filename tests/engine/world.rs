@@ -22,20 +22,16 @@ pub fn key(text: &str) -> SysctlKey {
 
 /// An invariant as a line of the configuration would make it.
 pub fn invariant(selector: &str, values: &[&str], mode: Mode) -> Invariant {
+    let values = values.iter().map(|v| Value::new(v)).collect();
+    let desired = Desired::Value(Requirement::one_of(values).expect("a value"));
+    let origin = Origin {
+        file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
+        line: 1,
+    };
+    let selector = Selector::parse(selector).expect(selector);
     Invariant {
-        selector: Selector::parse(selector).expect(selector),
-        desired: Desired::Value(
-            Requirement::one_of(values.iter().map(|v| Value::new(v)).collect()).expect("a value"),
-        ),
         mode,
-        grace: None,
-        module: None,
-        restart: false,
-        reason: None,
-        origin: Origin {
-            file: Arc::new(PathBuf::from("/etc/netguard/netguard.toml")),
-            line: 1,
-        },
+        ..Invariant::new(selector, desired, origin)
     }
 }
 

@@ -6,6 +6,7 @@ mod kinds;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::check::{because, scan};
 use super::conflicts::{push_hint, push_line, push_lines};
@@ -194,12 +195,7 @@ fn existing(
     let all = Selector::Group(Group::all(kind).into());
     let mut invariant = probe(&all, Value::default());
     invariant.desired = Desired::Preserve;
-    let settings = Settings {
-        guard: settings.guard.clone(),
-        conntrack: settings.conntrack.clone(),
-        invariants: vec![invariant],
-    };
-    let engine = scan(settings, request)?.engine;
+    let engine = scan(settings.with(vec![invariant]), request)?.engine;
     Ok(engine.watched().map(|it| it.key.clone()).collect())
 }
 
@@ -690,14 +686,7 @@ impl<'a> Subject<'a> {
                 found
             }
             Selector::Key(_) => match self.as_invariant() {
-                Some(invariant) => {
-                    let settings = Settings {
-                        guard: self.settings.guard.clone(),
-                        conntrack: self.settings.conntrack.clone(),
-                        invariants: vec![invariant],
-                    };
-                    find(root, &settings)
-                }
+                Some(invariant) => find(root, &self.settings.with(vec![invariant])),
                 None => Found::default(),
             },
         };
@@ -773,18 +762,13 @@ fn probe(selector: &Selector, value: Value) -> Invariant {
         Selector::Resource(Resource::Nftables(_)) => Desired::Preserve,
         _ => Desired::equal(value),
     };
+    let origin = Origin {
+        file: Arc::new(Path::new("-").to_owned()),
+        line: 0,
+    };
     Invariant {
-        selector: selector.clone(),
-        desired,
-        grace: None,
         mode: Mode::Observe,
-        module: None,
-        restart: false,
-        reason: None,
-        origin: Origin {
-            file: std::sync::Arc::new(Path::new("-").to_owned()),
-            line: 0,
-        },
+        ..Invariant::new(selector.clone(), desired, origin)
     }
 }
 
@@ -794,12 +778,8 @@ fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<
         matches!(it.selector, Selector::Resource(_)) && it.selector == *asked && !it.is_off()
     });
     let named = named.cloned();
-    let probe = Settings {
-        guard: settings.guard.clone(),
-        conntrack: settings.conntrack.clone(),
-        invariants: vec![named.unwrap_or_else(|| probe(asked, Value::default()))],
-    };
-    let engine = scan(probe, request)?.engine;
+    let invariant = named.unwrap_or_else(|| probe(asked, Value::default()));
+    let engine = scan(settings.with(vec![invariant]), request)?.engine;
     let seen = |watched: Watched<'_>| {
         let error = match watched.failure {
             Some(Failure::Unreadable(fault)) => Some(unreadable(watched.key, fault)),

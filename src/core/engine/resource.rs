@@ -718,7 +718,6 @@ mod tests {
     use super::*;
     use crate::model::{Origin, Selector, SysctlKey, Value};
     use crate::resource::Desired;
-    use std::sync::Arc;
 
     fn state(value: &str) -> State {
         Value::new(value).into()
@@ -729,18 +728,11 @@ mod tests {
     }
 
     fn invariant(key: &str, wanted: &str, mode: Mode) -> Invariant {
+        let selector = Selector::Key(SysctlKey::parse(key).expect("a key"));
+        let desired = Desired::equal(Value::new(wanted));
         Invariant {
-            selector: Selector::Key(SysctlKey::parse(key).expect("a key")),
-            desired: Desired::equal(Value::new(wanted)),
             mode,
-            grace: None,
-            module: None,
-            restart: false,
-            reason: None,
-            origin: Origin {
-                file: Arc::new("/etc/netguard/netguard.toml".into()),
-                line: 1,
-            },
+            ..Invariant::new(selector, desired, Origin::default())
         }
     }
 

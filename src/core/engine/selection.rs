@@ -65,18 +65,10 @@ pub enum Discovery {
 }
 
 fn anything() -> Invariant {
+    let key = SysctlKey::conf(Family::Ipv4, "all", "forwarding").canonical();
     Invariant {
-        selector: Selector::Key(SysctlKey::conf(Family::Ipv4, "all", "forwarding").canonical()),
-        desired: Desired::Anything,
         mode: Mode::Observe,
-        grace: None,
-        module: None,
-        restart: false,
-        reason: None,
-        origin: Origin {
-            file: Arc::default(),
-            line: 0,
-        },
+        ..Invariant::new(Selector::Key(key), Desired::Anything, Origin::default())
     }
 }
 

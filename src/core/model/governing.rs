@@ -146,22 +146,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Mode, Origin, Value};
+    use crate::model::{Origin, Value};
     use crate::resource::Desired;
 
     fn invariants<S: AsRef<str>>(selectors: impl IntoIterator<Item = S>) -> Vec<Invariant> {
-        let invariant = |(line, selector): (u32, S)| Invariant {
-            selector: Selector::parse(selector.as_ref()).expect("a selector"),
-            desired: Desired::equal(Value::new("1")),
-            mode: Mode::Restore,
-            grace: None,
-            module: None,
-            restart: false,
-            reason: None,
-            origin: Origin {
-                file: Arc::new(PathBuf::from("netguard.toml")),
-                line,
-            },
+        let invariant = |(line, selector): (u32, S)| {
+            let selector = Selector::parse(selector.as_ref()).expect("a selector");
+            let file = Arc::new(PathBuf::from("netguard.toml"));
+            let desired = Desired::equal(Value::new("1"));
+            Invariant::new(selector, desired, Origin { file, line })
         };
         (1..).zip(selectors).map(invariant).collect()
     }

@@ -185,7 +185,7 @@ words! {
 }
 
 /// The place in a file that a setting comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Origin {
     /// The file.
     #[serde(serialize_with = "text::serialize_path")]
@@ -224,6 +224,20 @@ pub struct Invariant {
 }
 
 impl Invariant {
+    /// One that restores, and says nothing else.
+    pub fn new(selector: Selector, desired: Desired, origin: Origin) -> Invariant {
+        Invariant {
+            selector,
+            desired,
+            mode: Mode::Restore,
+            grace: None,
+            module: None,
+            restart: false,
+            reason: None,
+            origin,
+        }
+    }
+
     /// Whether it leaves the keys alone.
     pub fn is_off(&self) -> bool {
         self.desired == Desired::Anything

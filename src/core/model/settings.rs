@@ -65,12 +65,18 @@ impl Settings {
             }
         }
         invariants.extend(self.invariants.iter().cloned());
-        let settings = Settings {
+        let settings = self.with(invariants);
+        Implied { settings, by }
+    }
+
+    /// These settings with other invariants.
+    #[must_use]
+    pub fn with(&self, invariants: Vec<Invariant>) -> Settings {
+        Settings {
             guard: self.guard.clone(),
             conntrack: self.conntrack.clone(),
             invariants,
-        };
-        Implied { settings, by }
+        }
     }
 }
 
@@ -213,26 +219,15 @@ impl Default for ConntrackSettings {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-    use std::sync::Arc;
 
     use super::*;
     use crate::model::Origin;
     use crate::resource::Desired;
 
     fn settings(entries: &[(&str, Desired)]) -> Settings {
-        let invariant = |(selector, desired): &(&str, Desired)| Invariant {
-            selector: Selector::parse(selector).expect("a selector"),
-            desired: desired.clone(),
-            mode: Mode::Restore,
-            grace: None,
-            module: None,
-            restart: false,
-            reason: None,
-            origin: Origin {
-                file: Arc::new(PathBuf::from("netguard.toml")),
-                line: 1,
-            },
+        let invariant = |(selector, desired): &(&str, Desired)| {
+            let selector = Selector::parse(selector).expect("a selector");
+            Invariant::new(selector, desired.clone(), Origin::default())
         };
         Settings {
             invariants: entries.iter().map(invariant).collect(),
