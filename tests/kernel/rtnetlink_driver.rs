@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use netguard::clock;
 use netguard::drivers::Driver;
 use netguard::drivers::rtnetlink::codec::{self, How, Listing};
-use netguard::drivers::rtnetlink::{Cause, Change, Network, News, Rtnetlink};
+use netguard::drivers::rtnetlink::{Change, ChangedBy, Network, News, Rtnetlink};
 use netguard::engine::{Errno, Event, ReadOutcome, ValueId};
 use netguard::model::Interest;
 use netguard::model::{Family, Monotonic, WriterId};
@@ -283,10 +283,10 @@ fn the_writer_of_a_route_is_named_by_the_port_that_asked() {
     assert!(child.wait().expect("it ends").success());
     let news = driven.settle();
     let told = changes(&news, &lost);
-    let [News::Changed(_, Change { cause, .. })] = told[..] else {
+    let [News::Changed(_, Change { by, .. })] = told[..] else {
         panic!("{news:#?}")
     };
-    assert_eq!(*cause, Cause::Port(pid));
+    assert_eq!(*by, ChangedBy::Process(WriterId::Port(pid)));
     assert_eq!(driven.driver.read(&lost), Some(None));
     assert_eq!(driven.write(&lost, Some(&known)), Ok(()));
     assert_eq!(
@@ -404,7 +404,10 @@ fn who_removed_a_route_is_known_though_a_dump_is_faster() {
     let Some(News::Changed(_, change)) = news.last() else {
         panic!("{news:#?}")
     };
-    assert!(matches!(change.cause, Cause::Port(1..)), "{change:?}");
+    assert!(
+        matches!(change.by, ChangedBy::Process(WriterId::Port(_))),
+        "{change:?}"
+    );
 }
 
 #[test]

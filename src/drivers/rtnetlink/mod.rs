@@ -16,6 +16,6 @@ mod network;
 mod socket;
 mod worker;
 
-pub use driver::{Cause, Change, News, Rtnetlink};
+pub use driver::{Change, ChangedBy, News, Rtnetlink};
 pub use inspect::Inspector;
 pub use network::Network;

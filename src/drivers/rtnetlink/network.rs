@@ -10,7 +10,7 @@ use nix::libc;
 
 use super::codec::Listing;
 use super::mirror::Filter;
-use super::{Cause, Change, News, Rtnetlink};
+use super::{Change, ChangedBy, News, Rtnetlink};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
@@ -184,12 +184,11 @@ impl Network {
         let is_lost = Listing::of(key).is_some_and(|group| self.unknown.contains(&group));
         // Of a write of the guard's own nothing tells the notification.
         let is_ours = || self.id(key).is_some_and(|id| self.writing.contains(&id));
-        let id = match change.cause {
-            Cause::Unknown if is_lost => return (Source::Sweep, None),
-            Cause::Unknown | Cause::Port(0) => return (Source::Rtnetlink, None),
-            Cause::Unnamed if is_ours() => return (Source::Rtnetlink, None),
-            Cause::Unnamed => WriterId::Unnamed,
-            Cause::Port(port) => WriterId::Port(port),
+        let id = match change.by {
+            ChangedBy::Unknown if is_lost => return (Source::Sweep, None),
+            ChangedBy::Unknown | ChangedBy::Kernel => return (Source::Rtnetlink, None),
+            ChangedBy::Process(WriterId::Unnamed) if is_ours() => return (Source::Rtnetlink, None),
+            ChangedBy::Process(id) => id,
         };
         let writer = Writer {
             id,

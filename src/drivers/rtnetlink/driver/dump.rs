@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Cause, Change, News, Rtnetlink, SLICE};
+use super::{Change, ChangedBy, News, Rtnetlink, SLICE};
 use crate::clock;
 use crate::drivers::rtnetlink::codec::{self, Listing};
 use crate::drivers::rtnetlink::worker::Write;
@@ -117,7 +117,7 @@ impl Rtnetlink {
         }
         let at = clock::now();
         let change = Change {
-            cause: Cause::Unknown,
+            by: ChangedBy::Unknown,
             after: at,
             at,
         };

@@ -20,7 +20,7 @@ use super::socket::Listener;
 use super::worker::{Answer, Worker, Write};
 use crate::clock;
 use crate::engine::Errno;
-use crate::model::{Family, Monotonic, SysctlKey};
+use crate::model::{Family, Monotonic, SysctlKey, WriterId};
 use crate::netlink::{Received, Requests};
 use crate::resource::{Name, Resource, State};
 use crate::sys::rtnl::Demand;
@@ -33,7 +33,7 @@ const SLICE: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
     /// Who made it.
-    pub cause: Cause,
+    pub by: ChangedBy,
     /// It was made after this moment.
     pub after: Monotonic,
     /// When it was detected.
@@ -71,12 +71,12 @@ pub enum News {
 
 /// Who changed a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// The process whose socket has this port; 0 is the kernel itself.
-    Port(u32),
-    /// A process, as far as is known: the kernel reports these changes without a port. Its own
-    /// at a change of VRF or at the end of a lifetime look the same.
-    Unnamed,
+pub enum ChangedBy {
+    /// The kernel itself.
+    Kernel,
+    /// A process. Of an unnamed one that is so as far as is known: what the kernel changes by
+    /// itself at a change of VRF or at the end of a lifetime looks the same.
+    Process(WriterId),
     /// A dump found it.
     Unknown,
 }
@@ -427,20 +427,21 @@ impl Rtnetlink {
                 self.news.extend(number.map(News::NexthopAdded));
             }
             let mut changed = std::mem::take(&mut self.changed);
-            let cause = |it: &Self, resource: &Resource| match message.port {
-                0 if it.is_unnamed(message.kind, resource) => Cause::Unnamed,
-                port => Cause::Port(port),
+            let by = |it: &Self, resource: &Resource| match message.port {
+                0 if it.is_unnamed(message.kind, resource) => ChangedBy::Process(WriterId::Unnamed),
+                0 => ChangedBy::Kernel,
+                port => ChangedBy::Process(WriterId::Port(port)),
             };
             // A dump will show what it is now.
             for resource in uncertain.into_iter().filter(|_| !own) {
-                let cause = cause(self, &resource);
-                self.uncertain.insert(resource, Change { cause, after, at });
+                let by = by(self, &resource);
+                self.uncertain.insert(resource, Change { by, after, at });
             }
             for resource in changed.drain(..) {
                 // A write of our own is reported by its answer.
                 if !own {
-                    let cause = cause(self, &resource);
-                    let change = Change { cause, after, at };
+                    let by = by(self, &resource);
+                    let change = Change { by, after, at };
                     self.changes.insert(resource.clone(), change);
                     self.news.push_back(News::Changed(resource, change));
                 }
