@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::load::load;
 use super::{args, exit, print};
 use crate::config::Request;
-use crate::conflicts::{Drift, Found, Hint, Line, Step, Trouble, Unknown, Wrong, find};
+use crate::conflicts::{Found, Hint, Line, Step, Trouble, Unknown, Wrong, WrongKey, find};
 use crate::model::facts::{self, Effect};
 use crate::model::{Application, Conflict, Origin, Reach, Settings};
 use crate::words::{Count, must_be};
@@ -220,12 +220,12 @@ struct Row<'a> {
     line: &'a Conflict,
     /// Keys that drift because of it, those of possible interfaces too; not more
     /// than a hundred.
-    drifts: Vec<&'a Drift>,
+    drifts: Vec<&'a WrongKey>,
     remedy: &'a str,
     /// The same for programs: each replaces a line of a file, or adds to its end.
     steps: &'a [Step],
     /// What drifts when these are taken, as no line satisfies all requirements.
-    leaves: Vec<&'a Drift>,
+    leaves: Vec<&'a WrongKey>,
 }
 
 impl<'a> Report<'a> {

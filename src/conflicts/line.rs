@@ -33,11 +33,11 @@ pub struct Line {
 }
 
 /// What is left wrong.
-pub type Wrong = BTreeSet<Drift>;
+pub type Wrong = BTreeSet<WrongKey>;
 
 /// A key that is left wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Drift {
+pub struct WrongKey {
     /// By whom.
     pub by: Applier,
     /// Which.
@@ -79,8 +79,8 @@ pub struct Victim {
 impl Disagreement<'_> {
     /// What it leaves wrong, if `by` applies it. What a new interface begins with was set
     /// before udev applies anything.
-    pub fn wrong(&self, by: Applier) -> impl Iterator<Item = Drift> {
-        let drift = move |victim: &Victim| Drift {
+    pub fn wrong(&self, by: Applier) -> impl Iterator<Item = WrongKey> {
+        let drift = move |victim: &Victim| WrongKey {
             by: match by {
                 Applier::NewInterface if victim.inherited => Applier::Boot,
                 by => by,

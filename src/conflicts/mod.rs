@@ -44,7 +44,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use hint::Hint;
-pub use line::{Drift, Line, Wrong};
+pub use line::{Line, Wrong, WrongKey};
 pub use step::{DROP_IN, Step};
 pub use tree::Trouble;
 pub use unknown::Unknown;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::kernel::{Kernel, Slot, Touch};
-use super::line::{Disagreement, Drift, Line, Wrong};
+use super::line::{Disagreement, Line, Wrong, WrongKey};
 use super::pass::Pass;
 use super::reach::plain;
 use super::setting::{How, Setting};
@@ -192,7 +192,7 @@ impl<'a> World<'a> {
     }
 
     /// Whether a new interface drifts even where `default` is as it must be.
-    pub fn contradicts(&self, drift: &Drift) -> bool {
+    pub fn contradicts(&self, drift: &WrongKey) -> bool {
         let default = drift.key.with_target("default");
         let start = default.and_then(|it| self.start.slot(&it)?.value.as_ref());
         let index = self.targets.get(&drift.key);
@@ -439,7 +439,7 @@ impl<'p> Judging<'_, 'p> {
             place: Some(setting.place.clone()),
             why,
         });
-        self.doubtful.insert(Drift {
+        self.doubtful.insert(WrongKey {
             by: self.by,
             key: key.clone(),
             new_interface,
