@@ -1,11 +1,20 @@
 //! Tables of nf_tables: which they are, and what is in them, in the syntax of nft(8).
 
+mod elements;
+mod interfaces;
+mod listing;
+
 use std::fmt;
 use std::sync::Arc;
 
 use super::firewall::{read_words, write_words};
 use super::{Attribute, FirewallTable, State};
 use crate::model::{Family, Segment, Value};
+use elements::Elements;
+use interfaces::{Interfaces, by_number, devices, is_number};
+use listing::{Token, lines};
+
+pub use listing::Unsuited;
 
 words! {
     /// The family of a table.
@@ -117,135 +126,6 @@ pub enum Holder {
 
 /// The word for the state of a table that a process of netguard holds.
 const PINNED: &str = "pinned";
-
-/// A line, and where in the blocks it stands.
-struct Line<'a> {
-    /// Without a comment, and white space around it.
-    text: &'a str,
-    /// How many blocks are open before it and after it.
-    depth: (usize, usize),
-    opens_block: bool,
-}
-
-impl Line<'_> {
-    fn word(&self) -> &str {
-        let end = self.text.find(|c: char| !c.is_ascii_alphanumeric());
-        &self.text[..end.unwrap_or(self.text.len())]
-    }
-}
-
-/// A word, a quoted string, or a character between them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a str),
-    /// What is between quotes.
-    Quoted(&'a str),
-    Mark(char),
-}
-
-/// The tokens of a line, each with where it begins; an error at a quote that is not closed,
-/// and at what no listing has. A line may be megabytes long: all elements of a set.
-fn tokens(line: &str) -> impl Iterator<Item = Result<(usize, Token<'_>), Unsuited>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let rest = &line[at..];
-            let c = rest.chars().next()?;
-            let begin = at;
-            let is_of_word = |c: char| c.is_alphanumeric() || "_-./:".contains(c);
-            let length = match c {
-                '"' => match rest[1..].find('"') {
-                    Some(end) => end + 2,
-                    None => {
-                        at = line.len();
-                        return Some(Err(Unsuited::Unbalanced));
-                    }
-                },
-                c if is_of_word(c) => rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()),
-                c => c.len_utf8(),
-            };
-            at += length;
-            match c {
-                '"' => return Some(Ok((begin, Token::Quoted(&rest[1..length - 1])))),
-                // Continues a line, and would hide what it ends with.
-                '\\' => return Some(Err(Unsuited::Character)),
-                c if is_of_word(c) => {
-                    return Some(Ok((begin, Token::Word(&rest[..length]))));
-                }
-                c if c.is_ascii_whitespace() => {}
-                c => return Some(Ok((begin, Token::Mark(c)))),
-            }
-        }
-    })
-}
-
-/// Why a text cannot be the inside of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsuited {
-    /// A brace or a quote is not closed, or closes what is not open.
-    Unbalanced,
-    /// It reads another file.
-    Include,
-    /// A character that no text has, or a backslash outside quotes.
-    Character,
-    /// It is longer than [`TableContents::LONGEST`].
-    TooLong,
-    /// It has the number of an interface that is gone, which another may get.
-    Index,
-}
-
-impl fmt::Display for Unsuited {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Unsuited::Unbalanced => "a brace or a quote is not closed",
-            Unsuited::Include => "it includes another file",
-            Unsuited::Character => "it has a character that nft does not take",
-            Unsuited::TooLong => "it is too long",
-            Unsuited::Index => "a rule or an element is for an interface that is gone",
-        })
-    }
-}
-
-/// The lines of a text, of which all braces are closed, and none that was open before.
-fn lines(text: &str) -> Result<Vec<Line<'_>>, Unsuited> {
-    if text.len() > TableContents::LONGEST {
-        return Err(Unsuited::TooLong);
-    }
-    if text.chars().any(|c| c.is_control() && !"\n\t".contains(c)) {
-        return Err(Unsuited::Character);
-    }
-    let (mut found, mut depth) = (Vec::new(), 0_usize);
-    for line in text.lines() {
-        let (before, mut end, mut opens_block) = (depth, line.len(), false);
-        for token in tokens(line) {
-            match token? {
-                (_, Token::Word("include")) => return Err(Unsuited::Include),
-                (_, Token::Mark('{')) => (depth, opens_block) = (depth + 1, true),
-                (_, Token::Mark('}')) => {
-                    depth = depth.checked_sub(1).ok_or(Unsuited::Unbalanced)?;
-                }
-                (at, Token::Mark('#')) => {
-                    end = at;
-                    break;
-                }
-                _ => {}
-            }
-        }
-        let text = line[..end].trim();
-        if !text.is_empty() {
-            let depth = (before, depth);
-            found.push(Line {
-                text,
-                depth,
-                opens_block,
-            });
-        }
-    }
-    match depth {
-        0 => Ok(found),
-        _ => Err(Unsuited::Unbalanced),
-    }
-}
 
 impl TableContents {
     /// The most that is kept of a table, in bytes of its text.
@@ -459,231 +339,11 @@ impl TableContents {
     }
 }
 
-/// The interfaces after `device` or `devices =` on a line.
-fn devices(line: &str) -> Vec<String> {
-    let Some((_, rest)) = line.split_once("device") else {
-        return Vec::new();
-    };
-    let rest = rest.trim_start_matches('s').trim_start();
-    let names = match rest.strip_prefix('=') {
-        Some(list) => list.split('}').next().unwrap_or_default(),
-        None => rest.split(' ').next().unwrap_or_default(),
-    };
-    let names = names.split([' ', ',', '{', '}', '"', ';']);
-    let names = names.filter(|it| !it.is_empty());
-    names.map(str::to_owned).collect()
-}
-
-/// What has an interface by its number, the key of a rule (`iif`), and the type of the elements
-/// of a set.
-const BY_NUMBER: [&str; 4] = ["iif", "oif", "sdif", "iface_index"];
-
-/// What stands on a line of a chain for interfaces that the kernel knows by their numbers: the
-/// name in quotes, or the number where there is no such interface.
-fn by_number(line: &str) -> Vec<Token<'_>> {
-    let all: Vec<Token<'_>> = tokens(line).flatten().map(|(_, it)| it).collect();
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(token) = all.get(at) {
-        let begin = at;
-        if *token == Token::Word("fib") {
-            // Its own keys come first, then its result.
-            at += 1;
-            while all.get(at + 1) == Some(&Token::Word(".")) {
-                at += 2;
-            }
-            at += 1;
-        }
-        let before = begin.checked_sub(1).map(|it| all[it]);
-        let rest = all.get(at + 1..).unwrap_or_default();
-        match all.get(at) {
-            Some(Token::Word(word)) if BY_NUMBER.contains(word) => {
-                let field = fields_before(&all[..begin]);
-                found.extend(values(rest, &[field], &[]));
-            }
-            Some(Token::Word("device")) => found.extend(values(rest, &[0], &[0])),
-            Some(Token::Word("to"))
-                if [Some(Token::Word("fwd")), Some(Token::Word("dup"))].contains(&before) =>
-            {
-                found.extend(values(rest, &[0], &[0]));
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    found
-}
-
-/// Whether a word may be part of a key, and is no value.
-fn is_of_key(token: &Token<'_>) -> bool {
-    match token {
-        Token::Word(word) => {
-            !word.starts_with(|c: char| c.is_ascii_digit()) && !["map", "vmap"].contains(word)
-        }
-        _ => false,
-    }
-}
-
-/// How many fields of a concatenation come before what follows these.
-fn fields_before(before: &[Token<'_>]) -> usize {
-    let own = before.iter().rev().take_while(|it| is_of_key(it));
-    own.filter(|it| **it == Token::Word(".")).count()
-}
-
-/// What these fields of a key are compared with, and these fields of the data that is looked
-/// up with it. The rest of the key may come first.
-fn values<'a>(tokens: &[Token<'a>], keys: &[usize], data: &[usize]) -> Vec<Token<'a>> {
-    let is_concatenated = tokens.first() == Some(&Token::Word("."));
-    let is_looked_up = tokens.iter().position(|it| *it == Token::Word("map"));
-    let is_before = |token: &&Token<'a>| match token {
-        Token::Mark('!' | '=' | '<' | '>') | Token::Word("map" | "vmap") => true,
-        it => is_concatenated && is_of_key(it),
-    };
-    let begin = tokens.iter().take_while(is_before).count();
-    match (tokens.get(begin), is_looked_up) {
-        (Some(Token::Mark('{')), _) => elements(&tokens[begin + 1..], keys, &[]),
-        (Some(token), Some(map)) if !data.is_empty() && is_of_key(token) => {
-            match tokens.get(map + 1) {
-                Some(Token::Mark('{')) => elements(&tokens[map + 2..], &[], data),
-                _ => Vec::new(),
-            }
-        }
-        // One value for each field, and a dot between them.
-        (Some(Token::Word(_) | Token::Quoted(_)), _) => {
-            let places = keys.iter().map(|field| begin + 2 * field);
-            places.filter_map(|it| tokens.get(it).copied()).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// What these fields of the keys, and of the data, of elements are, up to the end of all.
-fn elements<'a>(tokens: &[Token<'a>], keys: &[usize], data: &[usize]) -> Vec<Token<'a>> {
-    let end = tokens.iter().position(|it| *it == Token::Mark('}'));
-    let all = &tokens[..end.unwrap_or(tokens.len())];
-    let field = |part: &[Token<'a>], field: &usize| {
-        let mut fields = part.split(|it| *it == Token::Word("."));
-        fields.nth(*field)?.first().copied()
-    };
-    let of_element = |element: &[Token<'a>]| {
-        let mut parts = element.split(|it| *it == Token::Word(":"));
-        let (key, of_key) = (parts.next().unwrap_or_default(), parts.next());
-        let keys = keys.iter().filter_map(|it| field(key, it));
-        let data = data.iter().filter_map(|it| field(of_key?, it));
-        keys.chain(data).collect::<Vec<_>>()
-    };
-    all.split(|it| *it == Token::Mark(','))
-        .flat_map(of_element)
-        .collect()
-}
-
-/// Whether this is the number of an interface, or several. 0 is none: there is no route.
-fn is_number(token: &Token<'_>) -> bool {
-    let is_number = |it: &str| it.parse().is_ok_and(|it: u32| it > 0);
-    matches!(token, Token::Word(word) if word.split('-').all(is_number))
-}
-
-/// Which fields of the elements of a set are interfaces by their numbers.
-#[derive(Default)]
-struct Interfaces {
-    keys: Vec<usize>,
-    data: Vec<usize>,
-}
-
-impl Interfaces {
-    /// Takes them from the line that has the type of the elements, `type` or `typeof`.
-    fn learn(&mut self, line: &str) {
-        let all: Vec<Token<'_>> = tokens(line).flatten().map(|(_, it)| it).collect();
-        let Some((Token::Word("type" | "typeof"), all)) = all.split_first() else {
-            return;
-        };
-        let mut parts = all.split(|it| *it == Token::Word(":")).map(Self::of);
-        self.keys = parts.next().unwrap_or_default();
-        self.data = parts.next().unwrap_or_default();
-    }
-
-    fn of(part: &[Token<'_>]) -> Vec<usize> {
-        let (mut found, mut field, mut is_fib) = (Vec::new(), 0, false);
-        for words in part.split(|it| *it == Token::Word(".")) {
-            // What it looks up has fields of its own, the last of them with its result.
-            is_fib |= words.len() == 2 && words[0] == Token::Word("fib");
-            let is_last = words.len() > 1 && words[0] != Token::Word("fib");
-            if is_fib && !is_last {
-                continue;
-            }
-            is_fib = false;
-            if let Some(Token::Word(word)) = words.last()
-                && BY_NUMBER.contains(word)
-            {
-                found.push(field);
-            }
-            field += 1;
-        }
-        found
-    }
-
-    /// What stands for interfaces in the statement with all elements.
-    fn in_elements<'a>(&self, statement: &'a str) -> Vec<Token<'a>> {
-        if self.keys.is_empty() && self.data.is_empty() {
-            return Vec::new();
-        }
-        let all: Vec<Token<'_>> = tokens(statement).flatten().map(|(_, it)| it).collect();
-        let begin = all.iter().position(|it| *it == Token::Mark('{'));
-        let all = begin.and_then(|begin| all.get(begin + 1..));
-        elements(all.unwrap_or_default(), &self.keys, &self.data)
-    }
-}
-
 /// Whether a chain is one that iptables has the kernel call.
 fn is_of_iptables(table: &NftTable, chain: &str) -> bool {
     let has_iptables = !matches!(table.family, TableFamily::Inet | TableFamily::Netdev);
     let own = FirewallTable::of(table.name()).filter(|_| has_iptables);
     own.is_some_and(|it| it.built_in().contains(&chain))
-}
-
-/// Which elements of a set stay until somebody removes them.
-#[derive(Default)]
-struct Elements {
-    are_learnt: bool,
-    time_out: bool,
-    interfaces: Interfaces,
-}
-
-impl Elements {
-    fn learn(&mut self, line: &str) {
-        self.interfaces.learn(line);
-        let mut words = line.split([' ', ',']);
-        match words.next() {
-            Some("flags") => self.are_learnt |= words.any(|it| it == "dynamic"),
-            Some("timeout") => self.time_out = true,
-            _ => {}
-        }
-    }
-
-    /// The statement with all elements, with those that stay; nothing where none does.
-    fn kept(&self, statement: &str) -> Option<String> {
-        let inside = statement.split_once('{')?.1.rsplit_once('}')?.0;
-        let mut elements: Vec<(&str, bool)> = Vec::new();
-        let (mut begin, mut depth, mut times_out) = (0, 0_usize, false);
-        for (at, token) in tokens(inside).flatten() {
-            match token {
-                Token::Word("timeout") => times_out = true,
-                Token::Mark('{') => depth += 1,
-                Token::Mark('}') => depth = depth.saturating_sub(1),
-                Token::Mark(',') if depth == 0 => {
-                    elements.push((inside[begin..at].trim(), times_out));
-                    (begin, times_out) = (at + 1, false);
-                }
-                _ => {}
-            }
-        }
-        elements.push((inside[begin..].trim(), times_out));
-        let stays = |(element, times_out): &&(&str, bool)| {
-            !element.is_empty() && !times_out && !self.time_out && !self.are_learnt
-        };
-        let kept: Vec<&str> = elements.iter().filter(stays).map(|(it, _)| *it).collect();
-        (!kept.is_empty()).then(|| format!("elements = {{ {} }}", kept.join(", ")))
-    }
 }
 
 #[cfg(test)]
