@@ -2,7 +2,7 @@
 
 use super::super::load::is_running;
 use super::super::{exit, print};
-use super::Page;
+use super::page::Page;
 use crate::config::Request;
 use crate::drivers::conntrack::{Conntrack, sources};
 use crate::journal::message::connections;

@@ -1,32 +1,32 @@
 //! `netguard explain`: what a key means, its desired value and why, its
 //! current value, what would change it and what did.
 
+mod asked;
 mod conntrack;
+mod current;
 mod kinds;
+mod page;
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
-use super::check::{because, scan};
 use super::conflicts::{push_hint, push_line, push_lines};
 use super::fold::groups;
 use super::history::line;
-use super::load::{is_running, load_or_nothing, note_foreign_network};
+use super::load::{load_or_nothing, note_foreign_network};
 use super::{args, exit, print};
-use crate::config::{Request, is_accepted, nearest, quoted, selector_meant};
+use crate::config::{Request, is_accepted, selector_meant};
 use crate::conflicts::{Found, find};
-use crate::engine::{Failure, Phase, Watched};
-use crate::journal::message::unreadable;
 use crate::journal::moment::Zone;
 use crate::journal::read::{self as journal, Named, Place, Query};
 use crate::model::facts::{Access, Fact, Obsolete};
 use crate::model::{
-    Governing, Invariant, KeyError, Mode, Origin, Selector, Settings, SysctlKey, Target, Value,
-    text,
+    Governing, Invariant, Mode, Origin, Selector, Settings, SysctlKey, Target, Value, text,
 };
-use crate::resource::{Desired, Group, Partial, Resource, ResourceKind, State};
+use crate::resource::{Resource, State};
 use crate::words::must_be;
+use asked::{asked, whole};
+use current::{Seen, is_readable, probe, seen};
+use page::{Page, label_cell};
 
 /// Of how many groups of a pattern's keys the values are shown.
 const SHOWN: usize = 8;
@@ -72,177 +72,6 @@ pub fn run(request: &Request, options: &args::Explain) -> Result<u8, u8> {
     Ok(print::result(&page.text, exit::OK))
 }
 
-/// What the command line asks for: a key or a pattern, with dots or slashes, a
-/// path of a file in /proc/sys, or the end of a key.
-fn asked(text: &str, settings: &Settings, request: &Request) -> Result<Selector, u8> {
-    let text = text.strip_prefix("/proc/sys/").unwrap_or(text);
-    let table = kinds::table(text);
-    let text = table.as_deref().unwrap_or(text);
-    if let Some(kind) = Selector::kind_of(text) {
-        return other(kind, text, settings, request);
-    }
-    let error = match Selector::parse(text) {
-        Ok(selector) => return Ok(selector),
-        Err(error) => error,
-    };
-    if let Some(whole) = whole(text, settings, request)? {
-        return Ok(whole);
-    }
-    let what = quoted(text);
-    let meant = selector_meant(text, &request.root);
-    print::note(&match (error, meant) {
-        (KeyError::NoDirectory, Some(near)) => {
-            format!("netguard: this kernel has no key {what}; did you mean `{near}`?\n")
-        }
-        (KeyError::NoDirectory, None) => {
-            let others = "other resources begin with their kind, such as `link/eth0`";
-            format!("netguard: no key of this kernel ends with {what}; {error}; {others}\n")
-        }
-        _ => format!("netguard: {what} is not a valid sysctl key: {error}\n"),
-    });
-    Err(exit::USAGE)
-}
-
-/// A group, or the resource of another kind than sysctl that a name means: the whole of
-/// one, or a part of the name of one that is configured or exists.
-///
-/// # Errors
-/// The exit code, where there is none, or there are several.
-fn other(
-    kind: ResourceKind,
-    text: &str,
-    settings: &Settings,
-    request: &Request,
-) -> Result<Selector, u8> {
-    if let Some(group) = Group::parse(text) {
-        return Ok(Selector::Group(group.into()));
-    }
-    let whole = Resource::parse(text);
-    let named: Vec<&Resource> = settings
-        .invariants
-        .iter()
-        .filter(|it| !it.is_off())
-        .filter_map(|it| it.selector.resource())
-        .filter(|it| it.kind() == kind)
-        .collect();
-    let lists = is_readable(&Selector::Group(Group::all(kind).into()), request);
-    if let Some(whole) = &whole {
-        let asked = Selector::Resource(whole.clone());
-        let exists = |it: &Seen| it.state.as_ref().is_some_and(State::exists);
-        if named.contains(&whole) || lists && seen(&asked, settings, request)?.iter().any(exists) {
-            return Ok(asked);
-        }
-    }
-    let there = match lists {
-        true => existing(kind, settings, request)?,
-        false => Vec::new(),
-    };
-    let known: BTreeSet<&Resource> = named.into_iter().chain(&there).collect();
-    let partial = Partial::parse(text);
-    let meant = |it: &&&Resource| partial.as_ref().is_some_and(|partial| partial.matches(it));
-    let meant: Vec<&Resource> = known.iter().filter(meant).copied().collect();
-    match (meant.as_slice(), whole) {
-        ([one], _) => Ok(Selector::Resource((*one).clone())),
-        ([], Some(whole)) => Ok(Selector::Resource(whole)),
-        ([], None) => {
-            let near = nearest(text, known.iter().map(|it| it.to_string()));
-            let what = quoted(text);
-            let about = kinds::about(kind);
-            print::note(&match near {
-                Some(near) => format!("netguard: {what} is not known; did you mean `{near}`?\n"),
-                None => format!(
-                    "netguard: {what} is not the name of {}; write {}\n",
-                    about.noun, about.form
-                ),
-            });
-            Err(exit::USAGE)
-        }
-        (several, _) => {
-            let shown: Vec<String> = several
-                .iter()
-                .take(SHOWN)
-                .map(|it| format!("`{it}`"))
-                .collect();
-            let more = match several.len().saturating_sub(SHOWN) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            print::note(&format!(
-                "netguard: {} may be one of several: {}{more}\n",
-                quoted(text),
-                shown.join(", ")
-            ));
-            Err(exit::USAGE)
-        }
-    }
-}
-
-/// Whether the state of such resources is that of the root that is asked about.
-fn is_readable(asked: &Selector, request: &Request) -> bool {
-    match asked.kind() {
-        ResourceKind::Sysctl | ResourceKind::Module | ResourceKind::Unit => asked.group().is_none(),
-        ResourceKind::Iptables if asked.group().is_some() => false,
-        _ => is_running(request),
-    }
-}
-
-/// All resources of this kind that exist, but for those that the kernel makes by itself.
-fn existing(
-    kind: ResourceKind,
-    settings: &Settings,
-    request: &Request,
-) -> Result<Vec<Resource>, u8> {
-    let all = Selector::Group(Group::all(kind).into());
-    let mut invariant = probe(&all, Value::default());
-    invariant.desired = Desired::Preserve;
-    let engine = scan(settings.with(vec![invariant]), request)?.engine;
-    Ok(engine.watched().map(|it| it.key.clone()).collect())
-}
-
-/// The key of this kernel or of the configuration that ends like this,
-/// `net.ipv4.ip_forward` of `ip_forward`; of the keys of interfaces that of `all`.
-///
-/// # Errors
-/// The exit code, where there are several.
-fn whole(end: &str, settings: &Settings, request: &Request) -> Result<Option<Selector>, u8> {
-    let mut keys: Vec<SysctlKey> = Vec::new();
-    for pattern in Named::ending(end) {
-        let configured = settings.invariants.iter().filter(|it| !it.is_off());
-        let configured = configured.filter_map(|it| it.selector.key());
-        keys.extend(configured.filter(|it| pattern.matches(it)).cloned());
-        let seen = seen(&pattern, settings, request)?;
-        keys.extend(
-            seen.iter()
-                .filter_map(|it| it.key.sysctl())
-                .map(|it| it.clone().canonical()),
-        );
-    }
-    // One interface is as good as another, and so is `default` where there is `all`.
-    let of_all = |key: &SysctlKey| match key.interface_key() {
-        Some((family, Target::Default, name)) => Some(SysctlKey::conf(family, "all", name)),
-        _ => None,
-    };
-    let known = keys.clone();
-    keys.retain(|key| {
-        key.interface().is_none() && !of_all(key).is_some_and(|it| known.contains(&it))
-    });
-    keys.sort();
-    keys.dedup();
-    match keys.as_slice() {
-        [] => Ok(None),
-        [key] => Ok(Some(Selector::Key(key.clone()))),
-        several => {
-            let several: Vec<String> = several.iter().map(|key| format!("`{key}`")).collect();
-            print::note(&format!(
-                "netguard: {} is the end of several keys: {}\n",
-                quoted(end),
-                several.join(", ")
-            ));
-            Err(exit::USAGE)
-        }
-    }
-}
-
 /// What is explained.
 struct Subject<'a> {
     asked: Selector,
@@ -264,17 +93,6 @@ enum Verdict {
     /// And what is required.
     Drifted(String),
     Unreadable(String),
-}
-
-/// A key as it is now.
-struct Seen {
-    key: Resource,
-    value: Option<Value>,
-    state: Option<State>,
-    /// Why it cannot be read.
-    error: Option<String>,
-    /// Why it is pending.
-    pending: Option<String>,
 }
 
 impl<'a> Subject<'a> {
@@ -755,52 +573,6 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// An invariant to read keys that are not guarded.
-fn probe(selector: &Selector, value: Value) -> Invariant {
-    let desired = match selector {
-        // Any other is one for a table that netguard holds.
-        Selector::Resource(Resource::Nftables(_)) => Desired::Preserve,
-        _ => Desired::equal(value),
-    };
-    let origin = Origin {
-        file: Arc::new(Path::new("-").to_owned()),
-        line: 0,
-    };
-    Invariant {
-        mode: Mode::Observe,
-        ..Invariant::new(selector.clone(), desired, origin)
-    }
-}
-
-/// The keys that are meant and there, as they are now.
-fn seen(asked: &Selector, settings: &Settings, request: &Request) -> Result<Vec<Seen>, u8> {
-    let named = settings.invariants.iter().find(|it| {
-        matches!(it.selector, Selector::Resource(_)) && it.selector == *asked && !it.is_off()
-    });
-    let named = named.cloned();
-    let invariant = named.unwrap_or_else(|| probe(asked, Value::default()));
-    let engine = scan(settings.with(vec![invariant]), request)?.engine;
-    let seen = |watched: Watched<'_>| {
-        let error = match watched.failure {
-            Some(Failure::Unreadable(fault)) => Some(unreadable(watched.key, fault)),
-            _ => None,
-        };
-        // Of what is spelled out it is shown that it does not exist; of sysctls there are
-        // others that may.
-        let absent = (*watched.state == Phase::Pending && watched.key.sysctl().is_none())
-            .then_some(State::Absent);
-        let there = !matches!(watched.state, Phase::Pending | Phase::Unread);
-        (there || absent.is_some()).then(|| Seen {
-            key: watched.key.clone(),
-            value: watched.seen.and_then(State::value).cloned(),
-            state: watched.seen.cloned().or(absent),
-            error,
-            pending: because(&watched),
-        })
-    };
-    Ok(engine.watched().filter_map(seen).collect())
-}
-
 /// A value for people; an empty one can be seen.
 fn shown_value(value: &str) -> &str {
     match value {
@@ -820,48 +592,5 @@ fn toml_value(value: &str) -> String {
     match value.parse::<i64>() {
         Ok(_) => value.to_owned(),
         Err(_) => format!("{value:?}"),
-    }
-}
-
-/// The answer, item by item.
-struct Page {
-    text: String,
-    /// Whether each key is shown.
-    all: bool,
-    width: Option<usize>,
-    last: &'static str,
-}
-
-/// The beginning of a line, with its label.
-fn label_cell(label: &str) -> String {
-    format!("  {label:<9} ")
-}
-
-impl Page {
-    fn new(all: bool) -> Self {
-        Page {
-            text: String::new(),
-            all,
-            width: print::width(),
-            last: "",
-        }
-    }
-
-    /// One item; a repeated label is left blank.
-    fn item(&mut self, label: &'static str, words: &str) {
-        let shown = if label == self.last { "" } else { label };
-        if !label.is_empty() {
-            self.last = label;
-        }
-        print::paragraph(&mut self.text, &label_cell(shown), words, self.width);
-    }
-
-    /// Lines that belong to the item before them, which are indented as it is.
-    fn below(&mut self, lines: &str) {
-        for line in lines.lines() {
-            let indented = format!("{}{line}", label_cell(""));
-            self.text.push_str(indented.trim_end());
-            self.text.push('\n');
-        }
     }
 }
