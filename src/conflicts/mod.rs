@@ -12,6 +12,7 @@
 //! is reported and never fatal.
 
 mod drop_in;
+mod glob;
 mod hint;
 mod hints;
 mod ini;
@@ -23,6 +24,7 @@ mod network_script;
 mod networkd;
 mod ordered;
 mod pass;
+mod path;
 mod reach;
 mod reader;
 mod remedy;

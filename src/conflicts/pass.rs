@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::reader;
+use super::path;
 use super::setting::Setting;
 use crate::model::{Applier, Origin, Selector, SysctlKey, Value};
 
@@ -85,7 +85,7 @@ impl Pass {
         let is_pattern = setting.is_pattern();
         match setting.path() {
             Some(path) if self.is_literal || self.globs_new && !is_pattern => {
-                setting.key.matches(key) && reader::has_prefix(path, key)
+                setting.key.matches(key) && path::has_prefix(path, key)
             }
             Some(path) if self.globs_new && is_pattern => {
                 // The prefix is not found in what glob(3) makes of `\/`.

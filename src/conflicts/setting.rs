@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::reader;
 use super::tree::{Text, Tree, origin};
+use super::{glob, path};
 use crate::model::{Origin, Segment, Selector, SysctlKey, Value, text};
 
 /// What kind of file a line is in: what is to be done about it depends on that.
@@ -114,7 +114,7 @@ impl Setting {
     /// Whether its reader takes it for a pattern, though it may be of one key.
     pub fn is_pattern(&self) -> bool {
         match self.path() {
-            Some(path) => reader::is_pattern(path),
+            Some(path) => glob::is_pattern(path),
             None => matches!(self.key, Selector::Pattern(_)),
         }
     }
@@ -129,7 +129,7 @@ impl Setting {
         };
         match self.path() {
             _ if !is_meant => None,
-            Some(path) => reader::found_as(path, file),
+            Some(path) => path::found_as(path, file),
             None => Some(file.path().to_owned()),
         }
     }
@@ -170,8 +170,8 @@ impl Setting {
 
     /// Whether systemd-sysctl takes this for a key of an interface that udev names.
     pub fn is_for_new(&self, key: &SysctlKey) -> bool {
-        match self.path().filter(|path| reader::is_pattern(path)) {
-            Some(path) => reader::finds_new(path, key) || self.depends_on_locale(key),
+        match self.path().filter(|path| glob::is_pattern(path)) {
+            Some(path) => path::finds_new(path, key) || self.depends_on_locale(key),
             None => self.key.matches(key),
         }
     }

@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::glob;
 use super::pass::{Doubt, Pass, Spared};
-use super::reader::{self, Entry, Procps, Systemd};
+use super::path;
+use super::reader::{Entry, Procps, Systemd};
 use super::setting::{How, Kind, ODD_BRACKETS, Setting, by_name, conf_paths};
 use super::step::DROP_IN;
 use super::tree::{Text, Tree};
@@ -175,7 +177,7 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
     let mut pass = Pass::new(Applier::SysctlSystem, applied(&entries, false));
     pass.is_literal = !procps.knows_patterns();
     let names = conf_paths(tree, folders, true).into_iter();
-    let odd = names.filter(|it| reader::has_odd_brackets(it));
+    let odd = names.filter(|it| glob::has_odd_brackets(it));
     pass.doubts.extend(odd.map(|path| Doubt {
         key: None,
         at: pass.settings.len(),
@@ -184,7 +186,7 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
         why: format!("{ODD_BRACKETS}: {path}"),
     }));
     if procps >= Procps::V4_0_4 {
-        let is_known = |it: &&Entry| !reader::has_odd_brackets(&it.path);
+        let is_known = |it: &&Entry| !glob::has_odd_brackets(&it.path);
         let excluding = entries
             .iter()
             .filter(|it| it.text.is_none())
@@ -212,8 +214,8 @@ fn globbed(tree: &Tree, folders: &[&str]) -> Vec<Text> {
         let (folder, name) = path.rsplit_once('/').unwrap_or_default();
         let mut found = Vec::new();
         if name.contains(['*', '?', '[', '{', '\\']) {
-            for glob in reader::braces(name).unwrap_or_default() {
-                let glob = Segment::Glob(reader::glob(&glob));
+            for glob in glob::braces(name).unwrap_or_default() {
+                let glob = Segment::Glob(glob::glob(&glob));
                 let is_found = |it: &str| {
                     glob.matches(it) && (!it.starts_with('.') || glob.as_str().starts_with('.'))
                 };
@@ -250,12 +252,10 @@ fn settings(entry: &Entry, braces: bool) -> Vec<Setting> {
     };
     let setting = |(path, key): (String, Selector)| {
         let how = match &path {
-            path if reader::leaves_interface(path, entry.is_pattern) => {
+            path if path::leaves_interface(path, entry.is_pattern) => {
                 How::Unknown(LEAVES_INTERFACE)
             }
-            path if entry.is_pattern && reader::has_odd_brackets(path) => {
-                How::Unknown(ODD_BRACKETS)
-            }
+            path if entry.is_pattern && glob::has_odd_brackets(path) => How::Unknown(ODD_BRACKETS),
             _ => How::Sets,
         };
         let kind = Kind::Sysctl(path.into());
@@ -349,7 +349,7 @@ pub fn spelled(selector: &Selector) -> String {
 
 /// The pattern that names a key in a file of sysctl.d(5), where others match it too.
 pub fn pattern(key: &SysctlKey) -> Option<Pattern> {
-    match reader::named(&spelled(&Selector::Key(key.clone())))? {
+    match path::named(&spelled(&Selector::Key(key.clone())))? {
         Selector::Pattern(pattern) => Some(pattern),
         _ => None,
     }
