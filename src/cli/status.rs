@@ -214,10 +214,33 @@ fn text(
             state.unavailable.join(", ")
         );
     }
+    under_way(&mut text, state, width);
+    if state.drifts.iter().any(|it| it.why != Why::Pending) {
+        // Whether it has gone on since is not known.
+        let (heading, until) = match currency {
+            Currency::Current => ("Active drift", now),
+            _ => ("Drift at that time", state.at_usec),
+        };
+        let _ = writeln!(text, "\n{heading}:");
+        drifts(&mut text, state, &|at| span(at, until), width);
+    }
+    all_pending(&mut text, state, width);
+    restored(&mut text, state, &ago, width);
+    if state.total.count == 0 && state.outages.is_empty() {
+        text.push_str("Since boot: no drift\n");
+    } else {
+        text.push_str("Since boot:\n");
+        table(&mut text, state, currency, width, ago);
+    }
+    text
+}
+
+/// The conntrack table that is nearly full, and the network restart in progress.
+fn under_way(text: &mut String, state: &Contents, width: Option<usize>) {
     if let Some(usage) = state.conntrack_nearly_full {
         let usage = connections(usage.into());
         let what = format!("{usage}: `netguard explain conntrack` shows who opened them");
-        print::paragraph(&mut text, "conntrack nearly full: ", &what, width);
+        print::paragraph(text, "conntrack nearly full: ", &what, width);
     }
     if let Some(episode) = &state.episode {
         let what = format!(
@@ -228,33 +251,25 @@ fn text(
             episode.failed
         );
         let heading = format!("network restart {}: ", episode.id.0);
-        print::paragraph(&mut text, &heading, &what, width);
+        print::paragraph(text, &heading, &what, width);
     }
-    if state.drifts.iter().any(|it| it.why != Why::Pending) {
-        let heading = match currency {
-            Currency::Current => "Active drift",
-            _ => "Drift at that time",
-        };
-        let _ = writeln!(text, "\n{heading}:");
-        // Whether it has gone on since is not known.
-        let until = match currency {
-            Currency::Current => now,
-            _ => state.at_usec,
-        };
-        drifts(&mut text, state, &|at| span(at, until), width);
-    }
-    let (unreadable, pending): (Vec<_>, Vec<_>) = state
-        .pending
-        .iter()
-        .partition(|it| matches!(it.why, WhyPending::Unread | WhyPending::Unreadable));
+}
+
+fn all_pending(text: &mut String, state: &Contents, width: Option<usize>) {
+    let is_unreadable =
+        |it: &&PendingState| matches!(it.why, WhyPending::Unread | WhyPending::Unreadable);
+    let (unreadable, pending): (Vec<_>, Vec<_>) = state.pending.iter().partition(is_unreadable);
     for (heading, items) in [("Unreadable", unreadable), ("Pending", pending)] {
         if !items.is_empty() {
             let _ = writeln!(text, "\n{heading}:");
         }
         for item in items {
-            one_pending(&mut text, item, width);
+            one_pending(text, item, width);
         }
     }
+}
+
+fn restored(text: &mut String, state: &Contents, ago: &impl Fn(u64) -> Span, width: Option<usize>) {
     let _ = write!(
         text,
         "\nSince netguard started ({} ago): {} restored",
@@ -265,17 +280,10 @@ fn text(
         Some(last) => {
             let last = format!("last {} {} ago", last.key, ago(last.at_usec));
             text.push_str(",\n");
-            print::paragraph(&mut text, "  ", &last, width);
+            print::paragraph(text, "  ", &last, width);
         }
         None => text.push('\n'),
     }
-    if state.total.count == 0 && state.outages.is_empty() {
-        text.push_str("Since boot: no drift\n");
-    } else {
-        text.push_str("Since boot:\n");
-        table(&mut text, state, currency, width, ago);
-    }
-    text
 }
 
 fn head(text: &mut String, state: &Contents, currency: &Currency, ago: &impl Fn(u64) -> Span) {
