@@ -80,6 +80,77 @@ pub fn undecided(ways: &[Judgement<'_>]) -> BTreeSet<(usize, Applier)> {
     all
 }
 
+/// The keys that are spelled out, in the settings or in what these passes set, and all that may
+/// have to be judged: with these, those of patterns of both.
+fn candidates<'p>(
+    settings: &Settings,
+    passes: impl Iterator<Item = &'p Pass>,
+) -> (BTreeSet<SysctlKey>, BTreeSet<SysctlKey>) {
+    let (mut named, patterns) = set_by(passes);
+    let guarded = settings.invariants.iter().map(|it| &it.selector);
+    named.extend(guarded.clone().filter_map(|it| it.key().cloned()));
+    let own = guarded.filter_map(Selector::pattern);
+    let own: Vec<Selector> = own.flat_map(|it| plain(it, &named)).collect();
+    named.extend(own.iter().filter_map(|it| it.key().cloned()));
+    let own = own.iter().filter_map(Selector::pattern);
+    // A remedy may name these by a pattern, which other names match too.
+    let remedies: Vec<Pattern> = named.iter().filter_map(sysctl_d::pattern).collect();
+    let names = names(own.clone().chain(patterns.iter().copied()).chain(&remedies));
+    let mut candidates = named.clone();
+    for own in own {
+        for pattern in patterns.iter().copied().chain(&remedies).chain([own]) {
+            let Some(key) = own.common(pattern) else {
+                continue;
+            };
+            let others = names.iter().filter_map(|name| key.with_target(name));
+            candidates.extend(others.filter(|key| own.matches(key)));
+            candidates.insert(key);
+        }
+    }
+    let general: Vec<SysctlKey> = candidates
+        .iter()
+        .flat_map(|key| ["all", "default"].map(|target| key.with_target(target)))
+        .flatten()
+        .collect();
+    candidates.extend(general.into_iter().map(SysctlKey::canonical));
+    (named, candidates)
+}
+
+/// The keys and the patterns that these passes set, or take out of patterns.
+fn set_by<'p>(
+    passes: impl Iterator<Item = &'p Pass>,
+) -> (BTreeSet<SysctlKey>, BTreeSet<&'p Pattern>) {
+    let (mut keys, mut patterns) = (BTreeSet::new(), BTreeSet::new());
+    let named = |pass: &'p Pass| {
+        // No interface is thought of because it may have braces in its name.
+        let is_meant = |it: &&Setting| it.how != How::Unknown(LITERAL_BRACES);
+        let set = pass.settings.iter().filter(is_meant).map(|it| &it.key);
+        set.chain(&pass.spared.keys)
+    };
+    for key in passes.flat_map(named) {
+        match key {
+            // No interface has a name that is a pattern, unless it is guarded.
+            Selector::Key(key) if key.path().contains(['*', '?', '[']) => {}
+            Selector::Key(key) => _ = keys.insert(key.clone()),
+            Selector::Pattern(pattern) => _ = patterns.insert(pattern),
+            Selector::Resource(_) | Selector::Group(_) => {}
+        }
+    }
+    (keys, patterns)
+}
+
+/// The keys whose files have to do with this one: its own, those of `default`, and what the
+/// kernel resets them with.
+fn files_about(target: &SysctlKey) -> BTreeSet<SysctlKey> {
+    let mut near = facts::causes(target);
+    let default = target.with_target("default");
+    near.extend(default.iter().flat_map(facts::causes));
+    near.extend(default);
+    near.push(target.clone());
+    let aliases: Vec<SysctlKey> = near.iter().flat_map(SysctlKey::aliases).collect();
+    near.into_iter().chain(aliases).collect()
+}
+
 impl<'a> World<'a> {
     /// The keys for what is guarded and what these passes set.
     pub fn new<'p>(
@@ -88,67 +159,14 @@ impl<'a> World<'a> {
         passes: impl Iterator<Item = &'p Pass>,
     ) -> Self {
         let governing = Governing::new(&settings.invariants);
-        let mut candidates: BTreeSet<SysctlKey> = BTreeSet::new();
-        let mut patterns: BTreeSet<&Pattern> = BTreeSet::new();
-        let named = |pass: &'p Pass| {
-            // No interface is thought of because it may have braces in its name.
-            let is_meant = |it: &&Setting| it.how != How::Unknown(LITERAL_BRACES);
-            let set = pass.settings.iter().filter(is_meant).map(|it| &it.key);
-            set.chain(&pass.spared.keys)
-        };
-        for key in passes.flat_map(named) {
-            match key {
-                // No interface has a name that is a pattern, unless it is guarded.
-                Selector::Key(key) if key.path().contains(['*', '?', '[']) => {}
-                Selector::Key(key) => _ = candidates.insert(key.clone()),
-                Selector::Pattern(pattern) => _ = patterns.insert(pattern),
-                Selector::Resource(_) | Selector::Group(_) => {}
-            }
-        }
-        let guarded = settings.invariants.iter().map(|it| &it.selector);
-        candidates.extend(guarded.clone().filter_map(|it| it.key().cloned()));
-        let own = guarded.filter_map(Selector::pattern);
-        let own: Vec<Selector> = own.flat_map(|it| plain(it, &candidates)).collect();
-        candidates.extend(own.iter().filter_map(|it| it.key().cloned()));
-        let own = own.iter().filter_map(Selector::pattern);
-        let named = candidates.clone();
-        // A remedy may name these by a pattern, which other names match too.
-        let remedies: Vec<Pattern> = named.iter().filter_map(sysctl_d::pattern).collect();
-        let names = names(own.clone().chain(patterns.iter().copied()).chain(&remedies));
-        for own in own {
-            for pattern in patterns.iter().copied().chain(&remedies).chain([own]) {
-                let Some(key) = own.common(pattern) else {
-                    continue;
-                };
-                let others = names.iter().filter_map(|name| key.with_target(name));
-                candidates.extend(others.filter(|key| own.matches(key)));
-                candidates.insert(key);
-            }
-        }
-        let general: Vec<SysctlKey> = candidates
-            .iter()
-            .flat_map(|key| ["all", "default"].map(|target| key.with_target(target)))
-            .flatten()
-            .collect();
-        candidates.extend(general.into_iter().map(SysctlKey::canonical));
+        let (named, candidates) = candidates(settings, passes);
         let may_exist = |key: &SysctlKey| key.interface().is_none_or(may_be_interface);
         let targets: BTreeMap<_, _> = candidates
             .into_iter()
             .filter(may_exist)
             .filter_map(|key| governing.of(&key).map(|index| (key, index)))
             .collect();
-        let mut files = BTreeSet::new();
-        for target in targets.keys() {
-            let mut near = facts::causes(target);
-            let default = target.with_target("default");
-            near.extend(default.iter().flat_map(facts::causes));
-            near.extend(default);
-            near.push(target.clone());
-            for key in near {
-                files.extend(key.aliases());
-                files.insert(key);
-            }
-        }
+        let files: BTreeSet<SysctlKey> = targets.keys().flat_map(files_about).collect();
         let keys: BTreeSet<SysctlKey> = files.iter().cloned().map(SysctlKey::canonical).collect();
         let is_free = |key: &&SysctlKey| governing.of(key).is_none() && facts::resets_others(key);
         let free = keys.iter().filter(is_free).cloned().collect();
