@@ -88,19 +88,32 @@ impl Engine {
             self.holds(id, wrote, now);
             self.values.change(id, |it| it.cause = Some(by));
         }
-        let Some(tracked) = self.values.get(id) else {
+        let cause = self.values.get(id).and_then(|it| it.cause.clone());
+        let Some(next) = self.next(id, &value, now) else {
             return;
         };
-        let cause = tracked.cause.clone();
-        let is_written = cause.as_ref().is_some_and(|cause| cause.writer.is_some());
-        let index = tracked.invariant;
-        let mut kept = None;
-        if self.selection.invariant(index).desired == Desired::Preserve {
-            kept = self.preserved(id, &value, now);
-            if kept.is_none() {
-                return;
-            }
+        let Some(tracked) = self.values.get_mut(id) else {
+            return;
+        };
+        let changed = next != Next::ReadAgain && tracked.note(&value);
+        if changed {
+            self.reporting.changed(&tracked.key);
         }
+        self.act(id, value, next, cause.as_ref(), now);
+        if changed {
+            let cause = cause.unwrap_or(Cause::found(Source::Sweep, now));
+            self.look_at_dependents(id, cause);
+        }
+    }
+
+    /// What to do about a value that was found; nothing where that is decided elsewhere, as it
+    /// is preserved.
+    fn next(&mut self, id: ValueId, value: &State, now: Monotonic) -> Option<Next> {
+        let index = self.values.get(id)?.invariant;
+        let kept = match self.selection.invariant(index).desired {
+            Desired::Preserve => Some(self.preserved(id, value, now)?),
+            _ => None,
+        };
         let invariant = kept.as_ref().unwrap_or(self.selection.invariant(index));
         let guard = &self.selection.settings.guard;
         let terms = Terms {
@@ -109,25 +122,28 @@ impl Engine {
             rate: guard.rate,
             health: &self.health,
         };
-        let Some(next) = self.values.seen(id, &value, terms, now) else {
-            return;
-        };
-        let Some(tracked) = self.values.get_mut(id) else {
-            return;
-        };
+        let next = self.values.seen(id, value, terms, now)?;
+        let tracked = self.values.get(id)?;
         // What is gone is made again with all that it had.
-        let next = match (next, &tracked.good) {
+        Some(match (next, &tracked.good) {
             (Next::Write(_), Some(good))
                 if kept.is_some() && (!value.exists() || tracked.key.rules().is_made_whole()) =>
             {
                 Next::Write(good.clone())
             }
             (next, _) => next,
-        };
-        let changed = next != Next::ReadAgain && tracked.note(&value);
-        if changed {
-            self.reporting.changed(&tracked.key);
-        }
+        })
+    }
+
+    fn act(
+        &mut self,
+        id: ValueId,
+        value: State,
+        next: Next,
+        cause: Option<&Cause>,
+        now: Monotonic,
+    ) {
+        let is_written = cause.is_some_and(|cause| cause.writer.is_some());
         match next {
             Next::ReadAgain => self.out.push(Action::Read { id }),
             Next::Matches => self.holds(id, value, now),
@@ -142,7 +158,7 @@ impl Engine {
             }
             Next::After(governor) => {
                 // What is found there was another write, not reported yet.
-                let source = cause.as_ref().map_or(Source::Sweep, |cause| cause.source);
+                let source = cause.map_or(Source::Sweep, |cause| cause.source);
                 self.look(governor, Cause::found(source, now));
                 self.out.push(Action::Read { id });
             }
@@ -163,10 +179,6 @@ impl Engine {
             }
             Next::TryAgain(at) => self.retry_at(id, at),
             Next::Fail(failure) => self.failed(id, failure, Some(value), now),
-        }
-        if changed {
-            let cause = cause.unwrap_or(Cause::found(Source::Sweep, now));
-            self.look_at_dependents(id, cause);
         }
     }
 
