@@ -1,6 +1,6 @@
 //! `netguard run`: the daemon.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::model::{Mode, Settings};
 use crate::process_namespaces::NetworkNamespace;
 use crate::resource::ResourceKind;
 use crate::runtime::last_good::LastGoods;
-use crate::runtime::{self, Daemon};
+use crate::runtime::{self, Daemon, Find, Load};
 use crate::service::state::{self, Asked, starts};
 use crate::sys::capabilities::{self, Capability};
 use crate::words::plain;
@@ -45,21 +45,20 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
     refuse_second(&request.root)?;
     await_turn(&request.root);
     let goods = LastGoods::new(&request).filter(|_| keeps_state);
-    let loaded = load_or_errors(&request);
-    if let Ok(loaded) = &loaded {
-        print_findings(&loaded.warnings);
-    }
-    let kept = match &loaded {
-        Ok(_) => None,
-        Err(error) => Some(last_good(error, goods.as_ref())?),
+    let (mut settings, last_good, loaded) = match load_or_errors(&request) {
+        Ok(loaded) => {
+            print_findings(&loaded.warnings);
+            (loaded.settings.clone(), None, Some(loaded))
+        }
+        Err(error) => {
+            let (settings, last_good) = last_good(&error, goods.as_ref())?;
+            (settings, Some(last_good), None)
+        }
     };
-    let loaded_now = || loaded.as_ref().ok().map(|it| &it.settings);
-    if let Some(settings) = kept.as_ref().map(|it| &it.0).or_else(loaded_now) {
-        refuse_powerless(&request, settings)?;
-    }
+    refuse_powerless(&request, &settings)?;
     let procsys = procsys(&request)?;
     // Only where there is something to guard: else nothing is written.
-    if let (Some(goods), Ok(loaded)) = (&goods, &loaded) {
+    if let (Some(goods), Some(loaded)) = (&goods, &loaded) {
         goods.keep(loaded);
     }
     let trouble = |error: std::io::Error| {
@@ -70,50 +69,16 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
     let journal = Journal::start(options.log);
     // Without a subscriber the program's own events are not logged; records are.
     let _ = diagnostics::install(&journal);
-    // The texts of the files are not kept.
-    let mut unexamined = None;
-    let (settings, last_good) = match (loaded, kept) {
-        (_, Some((settings, last_good))) => (settings, Some(last_good)),
-        (Ok(loaded), None) => {
-            let settings = loaded.settings.clone();
-            unexamined = Some(loaded);
-            (settings, None)
-        }
-        (Err(_), None) => return Err(exit::USAGE),
-    };
-    let mut settings = settings;
     leave_out_running(&mut settings, &request, &[ResourceKind::Sysctl]);
-    let root = request.root.clone();
-    let folder = root.clone();
-    // With thousands of interfaces that takes longer than the first check.
-    let unexamined = Mutex::new(unexamined);
+    let folder = request.root.clone();
     let daemon = Daemon {
         settings,
         last_good,
         file: request.file.clone(),
         procsys,
         state: keeps_state.then(|| request.root.clone()),
-        load: {
-            let goods = goods.clone();
-            Arc::new(move || match config::load(&request) {
-                Ok(mut loaded) => {
-                    warn(&loaded, &request.root);
-                    if let Some(goods) = &goods {
-                        goods.keep(&loaded);
-                    }
-                    leave_out_running(&mut loaded.settings, &request, &[ResourceKind::Sysctl]);
-                    Ok(loaded.settings)
-                }
-                Err(error) => Err(error.to_string()),
-            })
-        },
-        find: Arc::new(move |settings| {
-            let mut unexamined = unexamined.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(loaded) = unexamined.take() {
-                warn(&loaded, &root);
-            }
-            conflicts::find_lines(&root, settings)
-        }),
+        find: find(request.root.clone(), loaded),
+        load: load_again(request, goods.clone()),
         journal,
     };
     if let Some(goods) = &goods {
@@ -128,6 +93,34 @@ pub fn run(request: Request, options: &args::Run) -> Result<u8, u8> {
     // Where this fails, the next start is counted as one after a crash.
     let _ = starts::ended(&folder);
     Ok(exit::OK)
+}
+
+/// Loads the configuration when it has changed.
+fn load_again(request: Request, goods: Option<LastGoods>) -> Arc<Load> {
+    Arc::new(move || match config::load(&request) {
+        Ok(mut loaded) => {
+            warn(&loaded, &request.root);
+            if let Some(goods) = &goods {
+                goods.keep(&loaded);
+            }
+            leave_out_running(&mut loaded.settings, &request, &[ResourceKind::Sysctl]);
+            Ok(loaded.settings)
+        }
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// Finds conflicting files, and the first time what is wrong with a configuration that was
+/// loaded: with thousands of interfaces that takes longer than the first check.
+fn find(root: PathBuf, loaded: Option<Loaded>) -> Arc<Find> {
+    let unexamined = Mutex::new(loaded);
+    Arc::new(move |settings| {
+        let mut unexamined = unexamined.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = unexamined.take() {
+            warn(&loaded, &root);
+        }
+        conflicts::find_lines(&root, settings)
+    })
 }
 
 /// The settings to begin with where the configuration is invalid: the last good

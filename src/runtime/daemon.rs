@@ -21,7 +21,7 @@ use crate::drivers::sysctl::network;
 use crate::drivers::sysctl::patience::Patience;
 use crate::drivers::sysctl::watch::ProcWatch;
 use crate::engine::{Action, Engine, Errno, Event, Fault, LastGood, Memory, Preserved, Selection};
-use crate::events::{Timed, channel};
+use crate::events::{EventSender, Timed, channel};
 use crate::journal::write::Journal;
 use crate::model::{Monotonic, Settings, Source};
 use crate::service::notify::{Notifier, watchdog_interval};
@@ -66,7 +66,7 @@ const NEWS_PER_SLICE: u32 = 64;
 const NEWS_IN_A_ROW: u32 = 16;
 
 /// Loads the configuration again: new settings, or why they are refused.
-type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
+pub type Load = dyn Fn() -> Result<Settings, String> + Send + Sync;
 
 /// What the daemon is given.
 pub struct Daemon {
@@ -134,28 +134,9 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     let signals = signals()?;
     let alarm = Alarm::new()?;
     let (sender, events) = channel();
-    let mut store = ProcSys::new(daemon.procsys, descriptors);
-    // What was written is read back before anything else that waits: until then
-    // a second drift of the value cannot be distinguished from the first.
-    let (answers, written) = channel();
-    let answer = move |id, result: Result<(), Errno>| {
-        let result = result.map_err(Fault::from);
-        answers.send_blocking(Event::Written { id, result })
-    };
-    match Patience::start(store.demand().clone(), answer) {
-        Ok(patience) => store.wait_elsewhere(patience),
-        // The loop waits itself.
-        Err(error) => tracing::warn!("slower repairs during interface churn: {}", plain(&error)),
-    }
+    let (store, written) = store(daemon.procsys, descriptors);
     let restored = netlink::Restored::default();
-    tokio::task::spawn_local(netlink::run(
-        sender.clone(),
-        restored.clone(),
-        store.demand().clone(),
-    ));
-    tokio::task::spawn_local(uevent::uevents(sender.clone()));
-    tokio::task::spawn_local(bus::systemd(sender.clone()));
-    tokio::task::spawn_local(bus::network_services(sender.clone()));
+    start_sources(&sender, &restored, &store);
     let (watch, early_events) = ProcWatch::open();
     // Without it, who wrote is not known, and that is all.
     let registry = Registry::start(sender.clone(), watch.queue())
@@ -165,20 +146,17 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     tokio::task::spawn_local(files::run(sender.clone(), interest));
     let configuration = Configuration::now(state::digest(&daemon.settings), daemon.file.as_deref());
     let mut engine = Engine::new(daemon.settings);
-    let keeping = match &daemon.state {
-        Some(root) => {
-            let saving = sender.clone();
-            let report = move |unsaved| saving.send_blocking(Event::Saving { unsaved });
-            let (keeper, memory, unreported) = Keeper::start(root, report);
-            for entry in unreported {
-                daemon.journal.entry(entry);
-            }
-            let preserved = Arc::clone(&memory.preserved);
-            engine.remember(memory, clock::now());
-            Some(Keeping::new(keeper, configuration, preserved))
+    let keeping = daemon.state.map(|root| {
+        let saving = sender.clone();
+        let report = move |unsaved| saving.send_blocking(Event::Saving { unsaved });
+        let (keeper, memory, unreported) = Keeper::start(&root, report);
+        for entry in unreported {
+            daemon.journal.entry(entry);
         }
-        None => None,
-    };
+        let preserved = Arc::clone(&memory.preserved);
+        engine.remember(memory, clock::now());
+        Keeping::new(keeper, configuration, preserved)
+    });
     let mut body = Body {
         engine,
         executor: Executor::new(Sysctls::new(store, watch), registry, restored),
@@ -203,22 +181,36 @@ async fn guard(daemon: Daemon, descriptors: usize) -> io::Result<()> {
     body.executor.configure(&body.engine);
     body.schedule();
     body.serve(written, events, signals, alarm).await?;
-    if let Some(keeping) = &mut body.keeping {
-        keeping.keep_last(&mut body.engine, clock::now());
+    body.end()
+}
+
+/// The files of the kernel's parameters, and the answers to what is written elsewhere.
+fn store(procsys: PathBuf, descriptors: usize) -> (ProcSys, Receiver<Timed>) {
+    let mut store = ProcSys::new(procsys, descriptors);
+    // What was written is read back before anything else that waits: until then
+    // a second drift of the value cannot be distinguished from the first.
+    let (answers, written) = channel();
+    let answer = move |id, result: Result<(), Errno>| {
+        let result = result.map_err(Fault::from);
+        answers.send_blocking(Event::Written { id, result })
+    };
+    match Patience::start(store.demand().clone(), answer) {
+        Ok(patience) => store.wait_elsewhere(patience),
+        // The loop waits itself.
+        Err(error) => tracing::warn!("slower repairs during interface churn: {}", plain(&error)),
     }
-    let flushed = body.journal.close(LAST_WORDS);
-    if let Some(keeping) = body.keeping {
-        // Where it fails the next netguard knows less, which it reports.
-        let _ = keeping.keeper.close(LAST_STATE);
-    }
-    body.notifier.close(LAST_NOTICE);
-    if flushed {
-        return Ok(());
-    }
-    let seconds = LAST_WORDS.as_secs_f32();
-    Err(io::Error::other(format!(
-        "the journal did not take the last records within {seconds} s"
-    )))
+    (store, written)
+}
+
+fn start_sources(sender: &EventSender, restored: &netlink::Restored, store: &ProcSys) {
+    tokio::task::spawn_local(netlink::run(
+        sender.clone(),
+        restored.clone(),
+        store.demand().clone(),
+    ));
+    tokio::task::spawn_local(uevent::uevents(sender.clone()));
+    tokio::task::spawn_local(bus::systemd(sender.clone()));
+    tokio::task::spawn_local(bus::network_services(sender.clone()));
 }
 
 /// The engine with everything it acts through.
@@ -285,6 +277,26 @@ impl Body {
             Some(keeping) => keeping.keep_and_then(&mut self.engine, clock::now(), ready),
             None => ready(),
         }
+    }
+
+    /// Saves and reports what is left.
+    fn end(mut self) -> io::Result<()> {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.keep_last(&mut self.engine, clock::now());
+        }
+        let flushed = self.journal.close(LAST_WORDS);
+        if let Some(keeping) = self.keeping {
+            // Where it fails the next netguard knows less, which it reports.
+            let _ = keeping.keeper.close(LAST_STATE);
+        }
+        self.notifier.close(LAST_NOTICE);
+        if flushed {
+            return Ok(());
+        }
+        let seconds = LAST_WORDS.as_secs_f32();
+        Err(io::Error::other(format!(
+            "the journal did not take the last records within {seconds} s"
+        )))
     }
 
     async fn serve(

@@ -11,7 +11,7 @@ pub mod last_good;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use daemon::{Daemon, run};
+pub use daemon::{Daemon, Load, run};
 pub use files::Find;
 
 use crate::clock;
