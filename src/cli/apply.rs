@@ -54,7 +54,7 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
     Ok(print::result(&text, code))
 }
 
-/// What was or would be done about a key. The value of its group's items tells
+/// What was or would be done about a key. The value of its group's items says
 /// more.
 #[derive(Debug, PartialEq, Eq)]
 enum Deed {

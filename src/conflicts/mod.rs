@@ -121,7 +121,7 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
         tree.trouble(&lines[MOST].conflict.place.file, reason);
         lines.truncate(MOST);
     }
-    tell_once(&mut lines, &implied);
+    leave_out_implied(&mut lines, &implied);
     if remedies {
         let judge = |tree: &Tree| Applied::of(tree, settings).judge(&world, settings);
         remedy::find(&tree, &mut lines, settings, &world, &judge);
@@ -147,18 +147,18 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
 }
 
 /// Reports what an invariant implies together with it: each line once.
-fn tell_once(lines: &mut Vec<Line>, implied: &Implied) {
-    let tells = |other: &Line, line: &Line| {
+fn leave_out_implied(lines: &mut Vec<Line>, implied: &Implied) {
+    let implies = |other: &Line, line: &Line| {
         implied.original(other.invariant) == implied.original(line.invariant)
             && line.conflict.follows_from(&other.conflict)
             && (other.conflict.is_effective() || !line.conflict.is_effective())
     };
-    let (told, mut kept): (Vec<Line>, Vec<Line>) = lines
+    let (left_out, mut kept): (Vec<Line>, Vec<Line>) = lines
         .clone()
         .into_iter()
-        .partition(|line| lines.iter().any(|other| tells(other, line)));
-    for line in told {
-        if let Some(other) = kept.iter_mut().find(|other| tells(other, &line)) {
+        .partition(|line| lines.iter().any(|other| implies(other, line)));
+    for line in left_out {
+        if let Some(other) = kept.iter_mut().find(|other| implies(other, &line)) {
             other.wrong.extend(line.wrong);
         }
     }

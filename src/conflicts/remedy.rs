@@ -53,7 +53,9 @@ pub fn find(
             line.remedy = match is_sysctl {
                 true => {
                     let candidates = candidates(tree, &trial.last, line, &wanted);
-                    candidates.first().map_or_else(String::new, |it| told(it))
+                    candidates
+                        .first()
+                        .map_or_else(String::new, |it| in_words(it))
                 }
                 false => texts.next().unwrap_or(remedies.otherwise),
             };
@@ -313,7 +315,7 @@ impl Trial<'_> {
             .cloned()
             .collect();
         self.left = after;
-        line.remedy = told(&steps);
+        line.remedy = in_words(&steps);
         line.steps = steps;
     }
 
@@ -463,15 +465,15 @@ fn apply(tree: &Tree, steps: &[Step]) -> Tree {
     steps.iter().fold(tree.clone(), |tree, step| step.on(&tree))
 }
 
-fn told(steps: &[Step]) -> String {
-    let told: Vec<String> = steps.iter().map(Step::to_string).collect();
-    let mut told = told.join(", and ");
+fn in_words(steps: &[Step]) -> String {
+    let in_words: Vec<String> = steps.iter().map(Step::to_string).collect();
+    let mut in_words = in_words.join(", and ");
     if steps.iter().any(|step| step.text.contains("**")) {
-        told.push_str(
+        in_words.push_str(
             "; with two asterisks, for systemd-sysctl leaves an equal line in its old place",
         );
     }
-    told
+    in_words
 }
 
 /// What is guarded of the keys that are like this one but for the interface: below a new

@@ -10,7 +10,7 @@ use crate::world::{Kernel, World, key, process, settings, writer};
 
 const IP_FORWARD: &str = "net.ipv4.ip_forward";
 /// As long as a drift waits for its write to be detected.
-const HEARING: Duration = Duration::from_millis(20);
+const DETECTION: Duration = Duration::from_millis(20);
 
 /// A world with fanotify whose questions the test answers.
 fn listening(invariants: &[(&str, &str)], kernel: Kernel) -> World {
@@ -59,7 +59,7 @@ fn what_netconf_reported_first_waits_for_its_writer_and_is_restored_meanwhile() 
 fn without_a_word_of_a_write_the_reason_is_reported() {
     let mut world = forwarding();
     world.foreign(IP_FORWARD, "0");
-    world.pass(HEARING);
+    world.pass(DETECTION);
     assert_eq!(writers(&world), [unknown(Unknown::NotReported)]);
     // What is found later had its write detected by then.
     let mut world = forwarding();
@@ -125,7 +125,7 @@ fn a_writer_that_began_later_wrote_the_next_drift() {
     world.touched(IP_FORWARD, 7);
     world.answer(|question| unknown(Unknown::Later { pid: question.pid }));
     world.answer(|question| process(question.pid));
-    world.pass(HEARING);
+    world.pass(DETECTION);
     assert_eq!(writers(&world), [unknown(Unknown::NotReported), process(7)]);
 }
 
@@ -148,7 +148,7 @@ fn one_who_writes_twice_may_be_detected_once() {
     world.foreign(IP_FORWARD, "0");
     world.touched(IP_FORWARD, 5);
     world.answer(|_| process(5));
-    world.pass(HEARING);
+    world.pass(DETECTION);
     world.answer(|question| process(question.pid));
     assert_eq!(writers(&world), [process(5), process(5)]);
 }
@@ -167,7 +167,7 @@ fn what_the_kernel_carries_over_is_the_act_of_who_wrote() {
     world.foreign(IP_FORWARD, "0");
     world.touched(IP_FORWARD, 9);
     world.answer(|_| process(9));
-    world.pass(HEARING * 3);
+    world.pass(DETECTION * 3);
     let told: Vec<_> = world.restored();
     assert_eq!(told.len(), 3, "{told:#?}");
     for drift in told {

@@ -83,7 +83,7 @@ fn advice(
 mod tests {
     use super::*;
 
-    fn told(step: Step, errno: Errno, root: bool, sysctls: &[(&str, i64)]) -> String {
+    fn advised(step: Step, errno: Errno, root: bool, sysctls: &[(&str, i64)]) -> String {
         let read = |name: &str| sysctls.iter().find(|(own, _)| *own == name).map(|s| s.1);
         let advice = advice(&step, Some(errno as i32), root, read);
         assert!(
@@ -104,7 +104,7 @@ mod tests {
         let refused = |step, errno, name, value| {
             let mut sysctls = open.to_vec();
             sysctls.insert(0, (name, value));
-            let text = told(step, errno, false, &sysctls);
+            let text = advised(step, errno, false, &sysctls);
             assert!(
                 text.contains(&format!("{name} is {value}, it must be ")),
                 "{text}"
@@ -130,17 +130,17 @@ mod tests {
             "user.max_user_namespaces",
             0,
         );
-        let text = told(Step::UserNamespace, Errno::EPERM, true, &open);
+        let text = advised(Step::UserNamespace, Errno::EPERM, true, &open);
         assert!(text.contains("seccomp") && !text.contains("sudo"), "{text}");
     }
 
     #[test]
     fn other_obstacles_are_named_too() {
-        let veth = told(Step::Veth, Errno::EOPNOTSUPP, true, &[]);
+        let veth = advised(Step::Veth, Errno::EOPNOTSUPP, true, &[]);
         assert!(veth.contains("modprobe veth"), "{veth}");
         let sysctl = Step::Sysctl("net/ipv4/ip_forward".to_owned());
-        let read_only = told(sysctl, Errno::EROFS, true, &[]);
+        let read_only = advised(sysctl, Errno::EROFS, true, &[]);
         assert!(read_only.contains("/proc/sys is read-only"), "{read_only}");
-        assert_eq!(told(Step::Socket, Errno::EMFILE, true, &[]), "");
+        assert_eq!(advised(Step::Socket, Errno::EMFILE, true, &[]), "");
     }
 }

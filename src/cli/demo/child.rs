@@ -110,7 +110,7 @@ pub fn play(role: Role, configuration: Option<&PathBuf>) -> Result<(), Error> {
     if role != Role::Guard {
         // What ps(1) and the attribution of writes will see.
         let _ = prctl::set_name(c"network");
-        return network_script::restart(role == Role::NetworkRestartWithPods, tell);
+        return network_script::restart(role == Role::NetworkRestartWithPods, print_step);
     }
     let mut guard = itself("netguard")?;
     let own = PathBuf::from("/proc/self/fd/0");
@@ -120,7 +120,7 @@ pub fn play(role: Role, configuration: Option<&PathBuf>) -> Result<(), Error> {
 }
 
 /// Prints a step of the network script, for the demo to read.
-fn tell(step: &str) {
+fn print_step(step: &str) {
     // Where the reader is gone, the demo is ending, and this process with it.
     let _ = writeln!(io::stdout(), "{step}");
 }

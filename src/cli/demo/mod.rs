@@ -57,7 +57,7 @@ pub fn run(files: &Files, role: Option<Role>) -> Result<u8, u8> {
             .map_err(Ending::Obstacle),
         None => play(DemoConfiguration::of(files)?),
     };
-    outcome.map_err(|ending| ending.tell(root))
+    outcome.map_err(|ending| ending.print(root))
 }
 
 /// Why the demo ended early.
@@ -86,7 +86,7 @@ impl From<io::Error> for Ending {
 
 impl Ending {
     /// Prints it, if standard error is open, and returns the exit code.
-    fn tell(self, root: bool) -> u8 {
+    fn print(self, root: bool) -> u8 {
         let (title, lines) = match self {
             Ending::Obstacle(obstacle) => {
                 let mut lines = vec![obstacle.to_string()];

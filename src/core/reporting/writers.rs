@@ -31,13 +31,13 @@ use crate::resource::Resource;
 
 /// How long a drift waits for its write to be detected, at least. The writer may
 /// have lost its processor to the guard between the two notifications.
-const HEARING: Duration = Duration::from_millis(20);
+const DETECTION: Duration = Duration::from_millis(20);
 /// It waits as many times as long as the repair took: fanotify reports a write
 /// when it is done, and one that reaches thousands of interfaces takes as long
 /// for the writer as for the guard.
-const HEARING_PER_REPAIR: u32 = 8;
+const DETECTION_PER_REPAIR: u32 = 8;
 /// At most so long.
-const LONGEST_HEARING: Duration = Duration::from_secs(2);
+const LONGEST_DETECTION: Duration = Duration::from_secs(2);
 /// How close to the value found drifted a write must have been detected to be the
 /// one that made it so, where it was not detected for this drift alone: the kernel
 /// merges what one process writes twice before anybody has read of it.
@@ -310,7 +310,7 @@ impl Reporting {
 
     /// Reports a drift once it is known who wrote.
     pub fn record_drift(&mut self, finding: Finding) {
-        let detecting = (finding.repair * HEARING_PER_REPAIR).clamp(HEARING, LONGEST_HEARING);
+        let detecting = (finding.repair * DETECTION_PER_REPAIR).clamp(DETECTION, LONGEST_DETECTION);
         let wait = Wait {
             found: finding.found,
             right: finding.right,

@@ -182,7 +182,7 @@ impl Network {
 
     fn cause(&self, key: &Resource, change: Change) -> (Source, Option<Writer>) {
         let is_lost = Listing::of(key).is_some_and(|group| self.unknown.contains(&group));
-        // Of a write of the guard's own nothing tells the notification.
+        // A notification of the guard's own write looks the same.
         let is_ours = || self.id(key).is_some_and(|id| self.writing.contains(&id));
         let id = match change.by {
             ChangedBy::Unknown if is_lost => return (Source::Sweep, None),

@@ -21,7 +21,7 @@ struct Entry {
     /// The number of the last dump that listed it.
     listed: u32,
     /// The number of the dump during which it was last reported.
-    told: u32,
+    reported: u32,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -170,12 +170,12 @@ impl Entries {
         there.map(|(resource, _)| resource)
     }
 
-    /// A notification: `told` is the reported state that the resource, or one entry of it, has
+    /// A notification: `reported` is the state that the resource, or one entry of it, has
     /// or had; `kept` is whether it is of interest. Whether it is certain what it is now.
     pub fn apply(
         &mut self,
         resource: Resource,
-        told: Option<State>,
+        reported: Option<State>,
         kept: bool,
         news: News,
         changed: &mut Vec<Resource>,
@@ -183,7 +183,7 @@ impl Entries {
         let known = self.all.get(&resource).map(|it| it.states.clone());
         let known = known.unwrap_or_default();
         let before = combine(&known);
-        let (mut states, is_certain) = next(&resource, known.clone(), told, news);
+        let (mut states, is_certain) = next(&resource, known.clone(), reported, news);
         if !kept && news != News::Ended {
             states.clear();
         }
@@ -196,11 +196,11 @@ impl Entries {
                 if after.is_some() {
                     changed.push(place.key().clone());
                 }
-                let (listed, told) = (0, self.dump);
+                let (listed, reported) = (0, self.dump);
                 place.insert(Entry {
                     states,
                     listed,
-                    told,
+                    reported,
                 });
             }
             Place::Vacant(_) => {}
@@ -210,7 +210,7 @@ impl Entries {
                 }
                 if is_there {
                     place.get_mut().states = states;
-                    place.get_mut().told = self.dump;
+                    place.get_mut().reported = self.dump;
                 } else {
                     place.remove();
                 }
@@ -249,7 +249,11 @@ impl Entries {
 
     pub fn part(&mut self, resource: Resource, state: State, changed: &mut Vec<Resource>) {
         let dump = self.dump;
-        if self.all.get(&resource).is_some_and(|it| it.told == dump) {
+        if self
+            .all
+            .get(&resource)
+            .is_some_and(|it| it.reported == dump)
+        {
             return;
         }
         if !self.down.is_empty() {
@@ -302,7 +306,7 @@ impl Entries {
         let done = rest.peek().is_none();
         let (mut unlisted, mut last) = (Vec::new(), None);
         for (resource, entry) in rest {
-            if entry.states.is_empty() || entry.listed != self.dump && entry.told != self.dump {
+            if entry.states.is_empty() || entry.listed != self.dump && entry.reported != self.dump {
                 unlisted.push(resource.clone());
             }
             last = Some(resource);
@@ -337,43 +341,43 @@ pub(super) enum News {
 fn next(
     resource: &Resource,
     mut known: Vec<State>,
-    told: Option<State>,
+    reported: Option<State>,
     news: News,
 ) -> (Vec<State>, bool) {
-    match (resource, news, told) {
+    match (resource, news, reported) {
         // One of several may have been meant, or a next hop of an IPv6 route.
-        (Resource::Route(_) | Resource::Rule(_), News::Ended, Some(told)) => {
-            let ended = known.iter().position(|it| *it == told);
+        (Resource::Route(_) | Resource::Rule(_), News::Ended, Some(reported)) => {
+            let ended = known.iter().position(|it| *it == reported);
             let is_certain = ended.is_some() || known.is_empty();
             ended.map(|place| known.remove(place));
             (known, is_certain)
         }
-        (Resource::Route(_), News::There(flags), Some(told)) => {
+        (Resource::Route(_), News::There(flags), Some(reported)) => {
             let only = known.is_empty() || known.len() == 1 && flags & REPLACE != 0;
-            let whole = only || told.get(Attribute::Nexthops).is_some();
-            let is_certain = whole || known == [told.clone()];
-            (vec![told], is_certain)
+            let whole = only || reported.get(Attribute::Nexthops).is_some();
+            let is_certain = whole || known == [reported.clone()];
+            (vec![reported], is_certain)
         }
         // A copy; or it was listed before it was reported.
-        (Resource::Rule(_), News::There(_), Some(told)) => {
+        (Resource::Rule(_), News::There(_), Some(reported)) => {
             let is_first = known.is_empty();
             if is_first {
-                known.push(told);
+                known.push(reported);
             }
             (known, is_first)
         }
-        (Resource::Fdb(entry), News::There(_), Some(told)) if has_several(entry) => {
-            if !known.contains(&told) {
-                known.push(told);
+        (Resource::Fdb(entry), News::There(_), Some(reported)) if has_several(entry) => {
+            if !known.contains(&reported) {
+                known.push(reported);
             }
             (known, true)
         }
-        (Resource::Fdb(entry), News::Ended, Some(told)) if has_several(entry) => {
-            let to = told.get(Attribute::Dst);
+        (Resource::Fdb(entry), News::Ended, Some(reported)) if has_several(entry) => {
+            let to = reported.get(Attribute::Dst);
             known.retain(|it| it.get(Attribute::Dst) != to);
             (known, true)
         }
-        (_, News::There(_), told) => (told.into_iter().collect(), true),
+        (_, News::There(_), reported) => (reported.into_iter().collect(), true),
         (_, News::Ended | News::Gone, _) => (Vec::new(), true),
     }
 }

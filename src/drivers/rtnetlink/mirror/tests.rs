@@ -33,7 +33,7 @@ fn packed(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn told(request: &Request) -> Vec<u8> {
+fn notification(request: &Request) -> Vec<u8> {
     let message = request.notification();
     packed(message.kind, message.flags, message.payload)
 }
@@ -93,7 +93,7 @@ enum Act {
     Link(u32, bool),
     DeleteLink(u32),
     /// The loop reads so many notifications.
-    Hear(usize),
+    Receive(usize),
     /// The next step of a dump.
     Dump,
     Lose,
@@ -110,7 +110,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (0..3u32).prop_map(Act::DeleteRule),
         3 => (1..=LINKS, any::<bool>()).prop_map(|(n, up)| Act::Link(n, up)),
         1 => (1..=LINKS).prop_map(Act::DeleteLink),
-        6 => (0..6usize).prop_map(Act::Hear),
+        6 => (0..6usize).prop_map(Act::Receive),
         10 => Just(Act::Dump),
         1 => Just(Act::Lose),
     ];
@@ -120,7 +120,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 impl Kernel {
     fn put(&mut self, resource: Resource, state: State, how: How) {
         let requests = codec::write(&resource, &state, how, &self.links).expect("requests");
-        self.queue.extend(requests.iter().map(told));
+        self.queue.extend(requests.iter().map(notification));
         self.there.insert(resource, state);
     }
 
@@ -129,8 +129,9 @@ impl Kernel {
             // What ends is reported with its attributes.
             let requests = codec::write(resource, &state, How::Create, &self.links);
             let message = requests.expect("requests")[0].clone();
-            let told = message.notification();
-            self.queue.push_back(packed(told.kind + 1, 0, told.payload));
+            let notification = message.notification();
+            self.queue
+                .push_back(packed(notification.kind + 1, 0, notification.payload));
         }
     }
 
@@ -203,7 +204,10 @@ impl Kernel {
             .map(|(index, up)| (Resource::Link(name(*index)), link(NEW_LINK, *index, *up)));
         let others = self.there.iter().map(|(resource, state)| {
             let requests = codec::write(resource, state, How::Create, &self.links);
-            (resource.clone(), told(&requests.expect("requests")[0]))
+            (
+                resource.clone(),
+                notification(&requests.expect("requests")[0]),
+            )
         });
         let of = links
             .chain(others)
@@ -224,7 +228,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn hear(&mut self, kernel: &mut Kernel, at_most: usize) {
+    fn receive(&mut self, kernel: &mut Kernel, at_most: usize) {
         for _ in 0..at_most {
             let Some(bytes) = kernel.queue.pop_front() else {
                 break;
@@ -280,7 +284,7 @@ proptest! {
         let mut kernel = Kernel::default();
         for act in acts {
             match act {
-                Act::Hear(at_most) => guard.hear(&mut kernel, at_most),
+                Act::Receive(at_most) => guard.receive(&mut kernel, at_most),
                 Act::Dump => drop(guard.step(&kernel)),
                 Act::Lose => {
                     kernel.queue.clear();
@@ -289,7 +293,7 @@ proptest! {
                 act => kernel.act(act),
             }
         }
-        guard.hear(&mut kernel, usize::MAX);
+        guard.receive(&mut kernel, usize::MAX);
         while guard.step(&kernel) {}
         for listing in used {
             prop_assert!(guard.mirror.is_in_sync(listing), "{listing:?}");
@@ -329,7 +333,7 @@ fn a_link_that_goes_down_has_no_other_routes_read_again() {
         for (number, over) in [(0, 1), (1, 1), (2, 2)] {
             kernel.act(Act::Route(number, over));
         }
-        guard.hear(&mut kernel, usize::MAX);
+        guard.receive(&mut kernel, usize::MAX);
         while guard.step(&kernel) {}
         if is_dumping {
             guard.mirror.suspect(routes);
@@ -337,7 +341,7 @@ fn a_link_that_goes_down_has_no_other_routes_read_again() {
         }
         let stale = kernel.part(routes, None);
         kernel.act(Act::Link(1, false));
-        guard.hear(&mut kernel, usize::MAX);
+        guard.receive(&mut kernel, usize::MAX);
         for (_, bytes) in stale.iter().filter(|_| is_dumping) {
             for message in codec::messages(bytes) {
                 guard.mirror.part(routes, &message, &mut guard.changed);
