@@ -336,6 +336,20 @@ fn a_writer_in_another_procfs_is_unknown_and_the_next_one_is_named() {
     assert!(apart > 0, "each two were told together");
 }
 
+/// netguard in a container that has the node's /proc.
+#[test]
+fn a_writer_outside_the_pid_namespace_is_reported_as_such() {
+    enter();
+    add_veth("eth0", "pod0");
+    let config = "[sysctl]\n\"net.ipv4.conf.eth0.route_localnet\" = 1\n";
+    let apart = ["unshare", "--pid", "--fork", "--kill-child"];
+    let mut guard = Guard::start_under(&apart, config);
+    set("net/ipv4/conf/eth0/route_localnet", "0");
+    let told = guard.wait_for_restore("net.ipv4.conf.eth0.route_localnet");
+    let reason = told.field("NETGUARD_WRITER_UNKNOWN");
+    assert_eq!(reason, "a process outside this pid namespace", "{told:?}");
+}
+
 #[test]
 fn what_the_kernel_carries_over_is_put_down_to_the_write_that_caused_it() {
     // Not on the host's own forwarding: here the connector is silent, and this

@@ -149,9 +149,11 @@ impl Watch {
             return None;
         }
         let id = *self.values.get(&fstat(file).ok()?.st_ino)?;
-        // A writer outside this pid namespace has the number 0.
-        let writer = (event.pid() > 0).then(|| Writer {
-            id: WriterId::Pid(event.pid()),
+        let writer = Some(Writer {
+            id: match event.pid() {
+                pid @ 1.. => WriterId::Pid(pid),
+                _ => WriterId::Outside,
+            },
             source,
             after: self.emptied.get(),
             detected,
