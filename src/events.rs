@@ -15,7 +15,6 @@ const WAITING: usize = 1024;
 pub struct Timed {
     /// When it was detected.
     pub at: Monotonic,
-    /// The event.
     pub event: Event,
 }
 
@@ -112,7 +111,6 @@ const OTHERS: [&str; 2] = ["ebtables", "arptables"];
 /// A program has ended: it may have changed something that nothing else reports.
 #[derive(Debug, Clone)]
 pub struct Ended {
-    /// Which.
     pub program: Program,
     /// The process, where no other of the kind ran beside it, and none went unseen.
     pub writer: Option<Writer>,

@@ -54,7 +54,6 @@ impl ConfigFile {
         &self.path
     }
 
-    /// The whole text.
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -6,11 +6,9 @@ use crate::model::Origin;
 /// One assignment.
 #[derive(Debug, Clone)]
 pub struct Assignment<'a> {
-    /// The name.
     pub name: &'a str,
     /// The value, unquoted.
     pub value: &'a str,
-    /// The line.
     pub place: Origin,
 }
 

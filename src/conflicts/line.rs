@@ -40,7 +40,6 @@ pub type Wrong = BTreeSet<WrongKey>;
 pub struct WrongKey {
     /// By whom.
     pub by: Applier,
-    /// Which.
     pub key: SysctlKey,
     /// Whether it is that of an interface that appears afterwards: one that exists may
     /// have the same name.
@@ -50,7 +49,6 @@ pub struct WrongKey {
 /// A setting that does not agree with an invariant.
 #[derive(Debug)]
 pub struct Disagreement<'a> {
-    /// The setting.
     pub setting: &'a Setting,
     /// What it sets.
     pub value: Value,

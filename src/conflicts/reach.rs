@@ -110,7 +110,6 @@ pub struct Parts<'a> {
     pub folder: &'a str,
     /// `all`, `default`, an interface or a glob of interfaces.
     pub target: &'a str,
-    /// The name.
     pub name: &'a str,
 }
 

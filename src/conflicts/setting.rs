@@ -51,11 +51,9 @@ pub struct NetworkdFix {
 /// A line that sets keys.
 #[derive(Debug, Clone)]
 pub struct Setting {
-    /// The keys.
     pub key: Selector,
     /// To what; `None` where that is not known.
     pub value: Option<Value>,
-    /// The line.
     pub place: Origin,
     /// The kind of its file.
     pub kind: Kind,

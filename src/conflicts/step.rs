@@ -14,7 +14,6 @@ pub const DROP_IN: &str = "/etc/sysctl.d/99-zz-netguard.conf";
 /// A change of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// The file.
     #[serde(serialize_with = "text::serialize_path")]
     pub file: PathBuf,
     /// The line to replace, from 1; `None` where one must be added

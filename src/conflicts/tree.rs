@@ -52,7 +52,6 @@ impl Text {
 /// A file or folder that could not be read, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Trouble {
-    /// Which.
     #[serde(serialize_with = "text::serialize_path")]
     pub path: PathBuf,
     /// Why, for people.

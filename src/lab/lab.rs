@@ -71,7 +71,6 @@ impl Style {
 /// A namespace with a process in it, as a pod has one.
 #[derive(Debug)]
 pub struct Host {
-    /// The namespace.
     pub namespace: Namespace,
     process: Child,
 }
@@ -136,7 +135,6 @@ impl Drop for Host {
 pub struct Lab {
     /// How its pods are connected.
     pub style: Style,
-    /// The node.
     pub node: Host,
     /// Its first pod.
     pub pod: Host,

@@ -127,7 +127,6 @@ pub fn family_of(number: u8) -> Option<Family> {
     }
 }
 
-/// The number of a family.
 pub fn number_of(family: Family) -> u8 {
     match family {
         Family::Ipv4 => INET,

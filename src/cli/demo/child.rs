@@ -66,7 +66,6 @@ impl Helper {
         Ok(Helper { child })
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -13,7 +13,6 @@ use crate::words::{Count, Span, line, list, state, value};
 pub struct Row {
     /// When it was made, in microseconds since 1970.
     pub time: u64,
-    /// Its content.
     pub content: Content,
 }
 

@@ -18,7 +18,6 @@ pub(in super::super) struct Conntrack {
 
 const FIELDS: [&str; 2] = ["clean", "full"];
 
-/// Reads the table.
 pub(super) fn conntrack(table: &DeTable<'_>, findings: &mut Findings) -> Conntrack {
     let mut conntrack = Conntrack::default();
     for (key, value) in in_order(table) {

@@ -35,7 +35,6 @@ const SETTLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::
 const BURST: RangeInclusive<u32> = 1..=1_000_000;
 const RATE: RangeInclusive<u32> = 1..=10_000;
 
-/// Reads the table.
 pub(super) fn guard(table: &DeTable<'_>, findings: &mut Findings) -> Guard {
     let mut guard = Guard::default();
     for (key, value) in in_order(table) {

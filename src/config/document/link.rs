@@ -15,7 +15,6 @@ use crate::resource::{Attribute, Desired, Group, Name, Resource, ResourceKind};
 
 const FIELDS: [&str; 6] = ["up", "mtu", "master", "mode", "reason", "grace"];
 
-/// Reads the table.
 pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry> {
     let entries = in_order(table).into_iter();
     entries

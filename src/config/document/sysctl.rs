@@ -15,7 +15,6 @@ use super::values::{control, in_order, integer, string};
 use super::{Item, Key, selector, system, type_of, unknown_field};
 use crate::model::Value;
 
-/// Reads the table.
 pub(super) fn entries(table: &DeTable<'_>, findings: &mut Findings) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (key, value) in in_order(table) {

@@ -135,7 +135,6 @@ const fn plain(
     }
 }
 
-/// The older name of an option.
 fn older_name(option: &str) -> Option<&'static str> {
     match option {
         "IPv4ProxyARP" => Some("ProxyARP"),

@@ -26,19 +26,15 @@ pub enum Action {
     },
     /// Let the value's files go.
     Unwatch {
-        /// Which.
         id: ValueId,
     },
     /// Read it and answer with [`Event::Read`](super::Event::Read), immediately.
     Read {
-        /// Which.
         id: ValueId,
     },
     /// Write it and answer with [`Event::Written`](super::Event::Written), immediately.
     Write {
-        /// Which.
         id: ValueId,
-        /// What.
         value: State,
     },
     /// Find out whether what is read is the kernel's, and how full its conntrack table
@@ -51,7 +47,6 @@ pub enum Action {
     /// List the keys that match a pattern and answer with
     /// [`Event::Discovered`](super::Event::Discovered), immediately.
     Discover {
-        /// Which.
         pattern: Pattern,
         /// Whether to begin, rather than to continue.
         begin: bool,
@@ -65,7 +60,6 @@ pub enum Action {
     /// List the interfaces in a folder, or continue with that, and answer with
     /// [`Event::Interfaces`](super::Event::Interfaces), immediately.
     ListInterfaces {
-        /// Which folder.
         folder: InterfaceFolder,
         /// Whether to begin, rather than to continue.
         begin: bool,

@@ -72,7 +72,6 @@ struct Check {
 pub enum Slice {
     /// Make the discovery with this number, from 0.
     Discover {
-        /// Its number.
         number: usize,
         /// Whether it begins, rather than continues.
         begin: bool,

@@ -17,7 +17,6 @@ const LONGEST_TAIL: Duration = Duration::from_secs(60);
 /// this, and what `status --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OpenEpisode {
-    /// Its number.
     pub id: EpisodeId,
     /// When it began.
     #[serde(rename = "opened_monotonic_usec")]

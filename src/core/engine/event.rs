@@ -23,7 +23,6 @@ pub enum Event {
     Start,
     /// A watched value may have been written.
     Hint {
-        /// Which.
         key: Resource,
         /// Which source reported it.
         source: Source,
@@ -33,7 +32,6 @@ pub enum Event {
     /// A watched value may have been written; as [`Event::Hint`], from a
     /// source that was given the value's number.
     Touched {
-        /// Which.
         id: ValueId,
         /// Which source reported it.
         source: Source,
@@ -43,7 +41,6 @@ pub enum Event {
     /// What is read of it next was detected like this, whatever it is read for: the hint
     /// is still to come.
     Detected {
-        /// Which.
         id: ValueId,
         /// Where from.
         source: Source,
@@ -52,7 +49,6 @@ pub enum Event {
     },
     /// An interface appeared.
     LinkAdded {
-        /// Its name.
         name: String,
     },
     /// An interface has another name.
@@ -64,24 +60,20 @@ pub enum Event {
     },
     /// An interface went up or down, or its addresses changed.
     LinkChanged {
-        /// Its name.
         name: String,
     },
     /// An interface's keys may be new ones with the kernel's defaults, as after
     /// an MTU that IPv6 cannot work with, or some of them were changed otherwise
     /// than by a write.
     LinkReset {
-        /// Its name.
         name: String,
     },
     /// A nexthop object was made, or is another one now.
     NexthopAdded {
-        /// Its number.
         number: u32,
     },
     /// An interface is gone.
     LinkRemoved {
-        /// Its name.
         name: String,
     },
     /// A kernel module was loaded.
@@ -110,26 +102,22 @@ pub enum Event {
     },
     /// Messages were lost: what this source would have reported is unknown.
     Gap {
-        /// Which source.
         source: Source,
     },
     /// A source stopped working.
     SourceUnavailable {
-        /// Which.
         source: Source,
         /// Why, for people.
         reason: String,
     },
     /// A source works, for the first time or again.
     SourceRecovered {
-        /// Which.
         source: Source,
     },
     /// The configuration was loaded again.
     Reload(Box<Selection>),
     /// A new configuration was refused; the old one stays.
     ReloadRefused {
-        /// The diagnostics, for people.
         diagnostics: String,
     },
     /// A file that could set a guarded key has changed, come or gone.
@@ -144,7 +132,6 @@ pub enum Event {
     ConflictsFound(Vec<Conflict>),
     /// The answer to [`Action::Read`](super::Action::Read).
     Read {
-        /// Which value.
         id: ValueId,
         /// What was found.
         outcome: ReadOutcome,
@@ -153,12 +140,10 @@ pub enum Event {
     /// its name: the kernel has created the key again. Comes right before the
     /// value is read from it.
     Recreated {
-        /// Which value.
         id: ValueId,
     },
     /// The answer to [`Action::Write`](super::Action::Write).
     Written {
-        /// Which value.
         id: ValueId,
         /// Whether the kernel took it.
         result: Result<(), Fault>,
@@ -174,7 +159,6 @@ pub enum Event {
     },
     /// The answer to [`Action::ListInterfaces`](super::Action::ListInterfaces).
     Interfaces {
-        /// Which folder.
         folder: InterfaceFolder,
         /// The names in it, in any order; `all` and `default` are among them.
         names: Vec<String>,
@@ -184,14 +168,11 @@ pub enum Event {
     /// A resource exists that is not watched, and that the settings
     /// [are about](super::Engine::interest).
     Appeared {
-        /// Which.
         key: Resource,
-        /// What it is.
         state: State,
     },
     /// Whether a value's file can be opened for writing, where that is news.
     Accessed {
-        /// Which value.
         id: ValueId,
         /// What opening it gave, where it was refused.
         refused: Option<Errno>,
@@ -199,7 +180,6 @@ pub enum Event {
     /// Whether writes to a value are detected by the source that should, where
     /// that is news.
     Detection {
-        /// Which value.
         id: ValueId,
         /// Why they are not, for people.
         undetected: Option<Arc<str>>,
@@ -233,7 +213,6 @@ pub enum Event {
     Identified {
         /// The number of the question.
         question: u64,
-        /// The writer.
         writer: Attribution,
     },
     /// The deadline that [`Engine::deadline`](super::Engine::deadline) named
@@ -288,7 +267,6 @@ pub enum UnitChange {
     /// The unit's ActiveState as systemd names it: `active`, `inactive`,
     /// `activating`, `deactivating`, `failed` or `reloading`.
     ActiveState {
-        /// The state.
         state: String,
     },
 }

@@ -56,7 +56,6 @@ pub struct Preserved {
 /// What a preserved resource was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GoodState {
-    /// Which.
     pub key: Resource,
     /// What it was.
     pub state: State,
@@ -100,7 +99,6 @@ pub struct OpenDrift {
 /// A drift in progress, as far as the next netguard must know it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remembered {
-    /// The key.
     pub key: Resource,
     /// The value it found.
     pub found: State,
@@ -108,7 +106,6 @@ pub struct Remembered {
     pub since: Option<Monotonic>,
     /// When it was found.
     pub found_at: Monotonic,
-    /// The writer.
     pub writer: Option<Attribution>,
     /// Whether it is counted among the outages, and not within its owner's grace period.
     pub counted: bool,

@@ -312,7 +312,6 @@ pub struct Attempt {
 /// Why a value is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// The source.
     pub source: Source,
     /// The writer, where the source knows it.
     pub writer: Option<Writer>,
@@ -362,7 +361,6 @@ impl Cause {
 pub struct OpenDrift {
     /// When it was detected.
     pub detected: Monotonic,
-    /// The source.
     pub source: Source,
     /// When the value was read: the write was over by then.
     pub found: Monotonic,

@@ -12,7 +12,6 @@ use crate::resource::{Attribute, Desired, Group, Resource, State};
 /// The settings with an index over their selectors.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    /// The settings.
     pub settings: Arc<Settings>,
     governing: Governing,
     discoveries: Vec<Discovery>,

@@ -326,7 +326,6 @@ impl Values {
         self.pending.iter().copied()
     }
 
-    /// The values of one interface.
     pub fn of_interface(&self, interface: &str) -> Vec<ValueId> {
         let known = self.by_interface.get(interface);
         known.map(|known| known.ids.clone()).unwrap_or_default()

@@ -251,7 +251,6 @@ impl Resource {
         }
     }
 
-    /// The rules of its kind.
     pub fn rules(&self) -> &dyn Kind {
         match self {
             Resource::Module(module) => module,

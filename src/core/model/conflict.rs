@@ -21,7 +21,6 @@ pub struct Conflict {
     pub key: Selector,
     /// To what.
     pub value: Value,
-    /// The line.
     pub place: Origin,
     /// How the line comes to the guarded keys.
     pub reach: Reach,

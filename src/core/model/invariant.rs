@@ -187,7 +187,6 @@ words! {
 /// The place in a file that a setting comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Origin {
-    /// The file.
     #[serde(serialize_with = "text::serialize_path")]
     pub file: Arc<PathBuf>,
     /// The line, counted from 1.

@@ -33,9 +33,7 @@ pub enum RequirementError {
     Nothing,
     /// `min` is above `max`.
     Inverted {
-        /// The lower end.
         min: i128,
-        /// The upper end.
         max: i128,
     },
     /// `min` and `max` name different numbers of fields.

@@ -80,9 +80,7 @@ pub struct Process {
 /// A process that another descends from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
-    /// Its process id.
     pub pid: i32,
-    /// Its name.
     pub comm: String,
 }
 
@@ -134,32 +132,27 @@ pub enum Unknown {
     /// The kernel reported the port of a netlink socket, and it is not certain whose that
     /// was.
     Port {
-        /// The port.
         port: u32,
         /// Those that it may have been.
         candidates: Arc<[Process]>,
     },
     /// The process was gone before anything about it was known.
     Gone {
-        /// Its number.
         pid: i32,
     },
     /// So many programs were executed that not every process was checked, and
     /// this one was gone before it could be.
     PassedOver {
-        /// Its number.
         pid: i32,
     },
     /// What was detected is a later write: by a process that had not begun, or not
     /// executed its program, when the value was found drifted.
     Later {
-        /// The number.
         pid: i32,
     },
     /// The process executed a program, or another took its number, so close to
     /// the write that it cannot be decided which of them wrote.
     Unclear {
-        /// The number.
         pid: i32,
         /// Those of them that are known, in order: one process before and after it
         /// executed a program, or several that had this number.
@@ -168,7 +161,6 @@ pub enum Unknown {
     /// The process was looked up in `/proc` after the write, and may have executed
     /// this program in between: the process connector does not report.
     Examined {
-        /// The number.
         pid: i32,
         /// What it was when it was looked up.
         candidate: Arc<Process>,

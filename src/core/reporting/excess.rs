@@ -35,7 +35,6 @@ pub struct Excess {
 }
 
 impl Excess {
-    /// The sums.
     pub(super) fn sums(&self) -> &[Sum] {
         &self.sums
     }

@@ -20,7 +20,6 @@ pub enum Limitation {
     },
     /// It could not restore these values.
     Unwritable {
-        /// How many.
         values: Affected,
         /// What opening the first for writing gave.
         errno: Errno,
@@ -29,7 +28,6 @@ pub enum Limitation {
     LastGood(Arc<LastGood>),
     /// Writes to these values are not detected, only found by reading.
     Undetected {
-        /// How many.
         values: Affected,
         /// Why, of the first, for people.
         reason: Arc<str>,
@@ -44,7 +42,6 @@ pub enum Limitation {
 /// Several values of which one is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Affected {
-    /// How many.
     pub count: usize,
     /// Of how many that the guard should care for.
     pub of: usize,
@@ -65,17 +62,11 @@ words! {
     /// The kind of a [`Limitation`]; the worst first.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum LimitationKind {
-        /// [`Limitation::Blind`]
         Blind = "blind",
-        /// [`Limitation::Firewall`]
         Firewall = "firewall",
-        /// [`Limitation::Unwritable`]
         Unwritable = "unwritable",
-        /// [`Limitation::LastGood`]
         LastGood = "last-good",
-        /// [`Limitation::Undetected`]
         Undetected = "undetected",
-        /// [`Limitation::Unsaved`]
         Unsaved = "unsaved",
     }
 }
@@ -91,7 +82,6 @@ impl LimitationKind {
 }
 
 impl Limitation {
-    /// Its kind.
     pub fn kind(&self) -> LimitationKind {
         match self {
             Limitation::Blind { .. } => LimitationKind::Blind,

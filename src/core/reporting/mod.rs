@@ -82,11 +82,9 @@ pub enum Output {
     /// The writer of a drift is known now, or known to stay unknown: what else is
     /// reported of this drift, it has this writer.
     Writer {
-        /// The value.
         id: ValueId,
         /// When it was found drifted.
         found: Monotonic,
-        /// The writer.
         writer: Attribution,
         /// The key that was written, where the kernel carried the change over.
         caused_by: Option<Resource>,

@@ -36,14 +36,11 @@ pub enum Record {
     Contended(Drift),
     /// A source of events is unavailable: detection is slower until it recovers.
     SourceUnavailable {
-        /// Which.
         source: Source,
-        /// Why.
         reason: String,
     },
     /// An unavailable source works again; a full scan was done.
     SourceRecovered {
-        /// Which.
         source: Source,
         /// How long it was away.
         away: Duration,
@@ -184,9 +181,7 @@ pub struct Drift {
     pub several: Option<Several>,
     /// The invariant's selector, as the configuration has it.
     pub selector: Arc<str>,
-    /// The invariant's mode.
     pub mode: Mode,
-    /// The invariant's reason.
     pub reason: Option<String>,
     /// The invariant's place.
     pub origin: Option<Origin>,
@@ -217,7 +212,6 @@ pub enum Resolution {
 /// A configuration that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// When.
     pub at: Monotonic,
     /// The diagnostics, with file and line.
     pub diagnostics: String,
@@ -268,7 +262,6 @@ pub struct EpisodeId(pub u64);
 /// A network restart, reported when it is over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Episode {
-    /// Its number.
     pub id: EpisodeId,
     /// What caused it: units, or what a source announced. Never empty.
     pub causes: Vec<String>,

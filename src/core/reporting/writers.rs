@@ -115,7 +115,6 @@ struct WaitingDrift {
 /// A drift to be reported, and what its writer follows from.
 #[derive(Debug)]
 pub struct Finding {
-    /// The value.
     pub id: ValueId,
     /// Whether a pattern selects it, so that others may follow.
     pub one_of_many: bool,

@@ -15,7 +15,6 @@ use crate::model::{Family, Segment, Value};
 /// The chains of a table whose names match, without those that the kernel itself calls.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FirewallChains {
-    /// IPv4 or IPv6.
     pub family: Family,
     /// Their table.
     pub table: FirewallTable,
@@ -138,7 +137,6 @@ pub enum ChainChange {
     MakeAgain(Box<str>),
     /// A rule becomes the one with this number, or the last.
     Add {
-        /// Its chain.
         chain: Box<str>,
         /// What it says, word by word.
         says: Vec<String>,

@@ -71,7 +71,6 @@ impl ChainName {
         c.is_ascii_alphanumeric() || "-_.:@+#".contains(c)
     }
 
-    /// Reads a name.
     pub fn parse(name: &str) -> Option<ChainName> {
         let is_name = (1..=Self::LONGEST).contains(&name.len())
             && !name.starts_with('-')
@@ -79,7 +78,6 @@ impl ChainName {
         is_name.then(|| ChainName(name.into()))
     }
 
-    /// Its name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -99,11 +97,8 @@ impl fmt::Display for ChainName {
 /// A chain of iptables that the kernel itself calls: what happens at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FirewallChain {
-    /// IPv4 or IPv6.
     pub family: Family,
-    /// Its table.
     pub table: FirewallTable,
-    /// Its name.
     pub chain: ChainName,
 }
 
@@ -133,11 +128,8 @@ impl fmt::Display for FirewallChain {
 /// to iptables.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FirewallRule {
-    /// IPv4 or IPv6.
     pub family: Family,
-    /// Its table.
     pub table: FirewallTable,
-    /// Its chain.
     pub chain: ChainName,
     /// What follows `-A CHAIN`, word by word.
     pub says: Vec<String>,

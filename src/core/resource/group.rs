@@ -15,7 +15,6 @@ use crate::model::{Family, Segment, text};
 /// `route/dev=cali*`, `rule/family=ipv6/table=2004`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group {
-    /// The kind.
     pub kind: ResourceKind,
     /// The interface, which may be a pattern. A route with several next hops has
     /// several; a rule has none.
@@ -24,7 +23,6 @@ pub struct Group {
     pub name: Option<Segment>,
     /// The family of tables of nf_tables.
     pub table_family: Option<TableFamily>,
-    /// IPv4 or IPv6.
     pub family: Option<Family>,
     /// The priority of rules.
     pub priority: Option<u32>,

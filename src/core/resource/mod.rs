@@ -80,33 +80,19 @@ words! {
     /// What sort of thing a resource is.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum ResourceKind {
-        /// [`Resource::Module`]
         Module = "module",
-        /// [`Resource::Link`]
         Link = "link",
-        /// [`Resource::Sysctl`]
         Sysctl = "sysctl",
-        /// [`Resource::Address`]
         Address = "address",
-        /// [`Resource::Neighbour`]
         Neighbour = "neighbour",
-        /// [`Resource::Fdb`]
         Fdb = "fdb",
-        /// [`Resource::Route`]
         Route = "route",
-        /// [`Resource::Rule`]
         Rule = "rule",
-        /// [`Resource::Chain`]
         Chain = "chain",
-        /// [`Resource::Set`]
         Set = "set",
-        /// [`Resource::Chains`]
         Chains = "chains",
-        /// [`Resource::Iptables`]
         Iptables = "iptables",
-        /// [`Resource::Nftables`]
         Nftables = "nftables",
-        /// [`Resource::Unit`]
         Unit = "unit",
     }
 }

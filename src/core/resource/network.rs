@@ -11,14 +11,12 @@ use crate::model::{Family, text};
 /// A network, or an address with its prefix length: `10.39.0.110/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix {
-    /// The address.
     pub address: IpAddr,
     /// The length of its prefix in bits; 0 to 32 or 128.
     pub length: u8,
 }
 
 impl Prefix {
-    /// Its family.
     pub fn family(&self) -> Family {
         match self.address {
             IpAddr::V4(_) => Family::Ipv4,

@@ -20,7 +20,6 @@ impl SetName {
         c.is_ascii_alphanumeric() || "-_.:@+".contains(c)
     }
 
-    /// Reads a name.
     pub fn parse(name: &str) -> Option<SetName> {
         let is_name = (1..=Self::LONGEST).contains(&name.len())
             && !name.starts_with('-')
@@ -28,7 +27,6 @@ impl SetName {
         is_name.then(|| SetName(name.into()))
     }
 
-    /// Its name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -83,7 +81,6 @@ impl SetType {
         })
     }
 
-    /// Its name.
     pub fn as_str(&self) -> &str {
         &self.name
     }
@@ -108,7 +105,6 @@ impl SetType {
         Some(parts.collect::<Option<Vec<_>>>()?.join(","))
     }
 
-    /// The addresses of a member.
     pub fn addresses<'a>(&self, member: &'a str) -> impl Iterator<Item = Prefix> + use<'a> {
         member.split(',').filter_map(prefix)
     }

@@ -29,7 +29,6 @@ impl Module {
         Module::parse(name)
     }
 
-    /// Its name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,7 +61,6 @@ impl Unit {
             .then(|| Unit(name.into()))
     }
 
-    /// Its name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -46,7 +46,6 @@ const NESTED: u16 = 0x8000;
 /// An entry, and what names it to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// What it is.
     pub connection: Connection,
     /// In how many seconds it is over, if no packet comes.
     pub timeout: u32,

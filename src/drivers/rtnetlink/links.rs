@@ -9,7 +9,6 @@ use crate::resource::Name;
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its name.
     pub name: Name,
     /// Whether it is administratively up.
     pub up: bool,
@@ -38,7 +37,6 @@ impl Links {
         self.by_index.get(&index).map(|known| &known.link)
     }
 
-    /// Its name.
     pub fn name(&self, index: u32) -> Option<&Name> {
         self.get(index).map(|link| &link.name)
     }

@@ -180,7 +180,6 @@ impl ProcSys {
         room
     }
 
-    /// The file of a key.
     fn file(&self, key: &SysctlKey) -> io::Result<PathBuf> {
         match &self.tree {
             None => Ok(key.file(&self.root)),

@@ -109,7 +109,6 @@ pub enum Error {
     /// Saved records cannot be opened or read.
     #[error("{place}: {}", plain(error))]
     Saved {
-        /// The file.
         place: String,
         #[source]
         error: io::Error,
@@ -125,7 +124,6 @@ pub enum Error {
          --json` or `netguard run --log json`"
     )]
     NotSaved {
-        /// The file.
         place: String,
     },
     /// A line is no entry. What follows it can still be read.

@@ -18,7 +18,6 @@ pub struct Configuration {
     /// the standard places.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// Its [`digest`].
     #[serde(default)]
     pub digest: String,
 }

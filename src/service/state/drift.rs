@@ -36,7 +36,6 @@ pub struct DriftState {
     pub error: Option<String>,
     /// When the next restore is tried, at the latest.
     pub retry_usec: Option<u64>,
-    /// The writer.
     pub writer: Option<Process>,
     /// Why the writer is unknown.
     pub writer_unknown: Option<String>,

@@ -192,7 +192,6 @@ pub struct Snapshot {
     pub memory: Memory,
     /// Active drift.
     pub drifts: Vec<OpenDrift>,
-    /// What is pending.
     pub pending: Vec<Pending>,
     /// What is not reported yet.
     pub unreported: crate::engine::Unreported,

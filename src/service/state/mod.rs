@@ -124,15 +124,12 @@ pub enum Trouble {
     /// The file makes no sense.
     #[error("{path}: {reason}")]
     Damaged {
-        /// The file.
         path: PathBuf,
-        /// Why.
         reason: String,
     },
     /// The system refused.
     #[error("{path}: {}", plain(error))]
     Io {
-        /// The file.
         path: PathBuf,
         error: io::Error,
     },

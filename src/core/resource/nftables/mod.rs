@@ -17,7 +17,6 @@ use listing::{Token, lines};
 pub use listing::Unsuited;
 
 words! {
-    /// The family of a table.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum TableFamily {
         /// IPv4.
@@ -47,7 +46,6 @@ impl From<Family> for TableFamily {
 /// A table of nf_tables.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NftTable {
-    /// Its family.
     pub family: TableFamily,
     name: Arc<str>,
 }
@@ -91,7 +89,6 @@ impl NftTable {
         name.filter(|_| text.len() <= Self::LONGEST && text.chars().all(may_have))
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }

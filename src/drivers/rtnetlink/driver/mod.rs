@@ -47,14 +47,12 @@ pub enum News {
     Changed(Resource, Change),
     /// The answer to [`Rtnetlink::read`], where it had none yet.
     Read {
-        /// Which.
         resource: Resource,
         /// What it is now.
         state: Option<State>,
     },
     /// The answer to [`Rtnetlink::write`].
     Written {
-        /// Which.
         resource: Resource,
         /// Whether the kernel took it.
         result: Result<(), Errno>,
