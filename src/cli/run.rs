@@ -21,7 +21,7 @@ use crate::process_namespaces::NetworkNamespace;
 use crate::resource::ResourceKind;
 use crate::runtime::last_good::LastGoods;
 use crate::runtime::{self, Daemon, Find, Load};
-use crate::service::state::{self, Asked, starts};
+use crate::service::state::{self, Asked, Holder, starts};
 use crate::sys::capabilities::{self, Capability};
 use crate::words::plain;
 
@@ -201,12 +201,12 @@ fn refuse_powerless(request: &Request, settings: &Settings) -> Result<(), u8> {
 /// The guard that looks after the same values, and since when.
 fn other_guard(root: &Path) -> Option<(String, u64)> {
     match state::running(root).ok()?? {
-        Some(it) => {
+        Holder::Known(it) => {
             let is_it = it.is_guard() && it.shares_network();
             is_it.then(|| (format!("pid {}", it.pid), it.since))
         }
         // Its process cannot be seen from here; what it saved can.
-        None => match state::ask(root).ok()? {
+        Holder::Unknown => match state::ask(root).ok()? {
             Asked::State(it, currency) => {
                 let is_it = currency.is_running() && it.network == NetworkNamespace::own().ok();
                 is_it.then(|| ("in another pid namespace".to_owned(), it.started_usec))

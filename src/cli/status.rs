@@ -52,7 +52,7 @@ pub fn run(Request { root, .. }: Request, options: &args::Status) -> Result<u8, 
         Asked::Unsaved(holder) => {
             let text = format!(
                 "{}, but cannot save its state: see `journalctl -u netguard`\n",
-                another(holder.as_ref())
+                another(&holder)
             );
             let report = Report {
                 running: true,
@@ -100,10 +100,8 @@ pub fn run(Request { root, .. }: Request, options: &args::Status) -> Result<u8, 
 /// that it does not, and 3 that it is not known.
 fn brief(root: &Path) -> u8 {
     let (text, code) = match state::running(root) {
-        Ok(Some(Some(Holder { pid, .. }))) => {
-            (format!("netguard is running (pid {pid})"), exit::OK)
-        }
-        Ok(Some(None)) => ("netguard is running".to_owned(), exit::OK),
+        Ok(Some(Holder::Known(it))) => (format!("netguard is running (pid {})", it.pid), exit::OK),
+        Ok(Some(Holder::Unknown)) => ("netguard is running".to_owned(), exit::OK),
         Ok(None) => {
             let text = "netguard is not running: drift is not restored";
             (text.to_owned(), exit::DRIFT)
@@ -183,10 +181,10 @@ fn verdict(contents: &Contents, currency: &Currency) -> u8 {
 }
 
 /// A process that saved nothing, by its number where that is known.
-fn another(holder: Option<&Holder>) -> String {
+fn another(holder: &Holder) -> String {
     match holder {
-        Some(Holder { pid, name, .. }) => format!("netguard: running ({name}, pid {pid})"),
-        None => "netguard: running".to_owned(),
+        Holder::Known(it) => format!("netguard: running ({}, pid {})", it.name, it.pid),
+        Holder::Unknown => "netguard: running".to_owned(),
     }
 }
 
@@ -314,7 +312,7 @@ fn head(text: &mut String, state: &Contents, currency: &Currency, ago: &impl Fn(
         Currency::OfAnother(holder) => writeln!(
             text,
             "{}, cannot save its state;\nlast known state of the previous process ({} ago):",
-            another(holder.as_ref()),
+            another(holder),
             ago(state.at_usec)
         ),
     };
@@ -714,7 +712,7 @@ unknown, >: had drifted before the first check, so the real time is longer
         assert_eq!(verdict(&state, &Currency::Ended), exit::TROUBLE);
         state.values.drifted = 0;
         assert_eq!(verdict(&state, &Currency::Current), exit::OK);
-        for old in [Currency::Stale, Currency::OfAnother(None)] {
+        for old in [Currency::Stale, Currency::OfAnother(Holder::Unknown)] {
             assert_eq!(verdict(&state, &old), exit::TROUBLE);
             let said = text(&state, &old, &Files::Unknown, NOW, Some(80));
             assert!(said.contains("last known state"), "{said}");

@@ -25,18 +25,11 @@ pub enum Action {
         exact: bool,
     },
     /// Let the value's files go.
-    Unwatch {
-        id: ValueId,
-    },
+    Unwatch { id: ValueId },
     /// Read it and answer with [`Event::Read`](super::Event::Read), immediately.
-    Read {
-        id: ValueId,
-    },
+    Read { id: ValueId },
     /// Write it and answer with [`Event::Written`](super::Event::Written), immediately.
-    Write {
-        id: ValueId,
-        value: State,
-    },
+    Write { id: ValueId, value: State },
     /// Find out whether what is read is the kernel's, and how full its conntrack table
     /// is; answer with [`Event::Examined`](super::Event::Examined) and
     /// [`Event::ConnectionsCounted`](super::Event::ConnectionsCounted), immediately.

@@ -48,9 +48,7 @@ pub enum Event {
         writer: Option<Writer>,
     },
     /// An interface appeared.
-    LinkAdded {
-        name: String,
-    },
+    LinkAdded { name: String },
     /// An interface has another name.
     LinkRenamed {
         /// The name that it had.
@@ -59,23 +57,15 @@ pub enum Event {
         new: String,
     },
     /// An interface went up or down, or its addresses changed.
-    LinkChanged {
-        name: String,
-    },
+    LinkChanged { name: String },
     /// An interface's keys may be new ones with the kernel's defaults, as after
     /// an MTU that IPv6 cannot work with, or some of them were changed otherwise
     /// than by a write.
-    LinkReset {
-        name: String,
-    },
+    LinkReset { name: String },
     /// A nexthop object was made, or is another one now.
-    NexthopAdded {
-        number: u32,
-    },
+    NexthopAdded { number: u32 },
     /// An interface is gone.
-    LinkRemoved {
-        name: String,
-    },
+    LinkRemoved { name: String },
     /// A kernel module was loaded.
     ModuleAdded {
         /// Its name, such as `br_netfilter`.
@@ -101,9 +91,7 @@ pub enum Event {
         what: Announcement,
     },
     /// Messages were lost: what this source would have reported is unknown.
-    Gap {
-        source: Source,
-    },
+    Gap { source: Source },
     /// A source stopped working.
     SourceUnavailable {
         source: Source,
@@ -111,15 +99,11 @@ pub enum Event {
         reason: String,
     },
     /// A source works, for the first time or again.
-    SourceRecovered {
-        source: Source,
-    },
+    SourceRecovered { source: Source },
     /// The configuration was loaded again.
     Reload(Box<Selection>),
     /// A new configuration was refused; the old one stays.
-    ReloadRefused {
-        diagnostics: String,
-    },
+    ReloadRefused { diagnostics: String },
     /// A file that could set a guarded key has changed, come or gone.
     FilesChanged,
     /// Changes of such files are not detected.
@@ -139,9 +123,7 @@ pub enum Event {
     /// The open file of a value is stale, and another one has
     /// its name: the kernel has created the key again. Comes right before the
     /// value is read from it.
-    Recreated {
-        id: ValueId,
-    },
+    Recreated { id: ValueId },
     /// The answer to [`Action::Write`](super::Action::Write).
     Written {
         id: ValueId,
@@ -167,10 +149,7 @@ pub enum Event {
     },
     /// A resource exists that is not watched, and that the settings
     /// [are about](super::Engine::interest).
-    Appeared {
-        key: Resource,
-        state: State,
-    },
+    Appeared { key: Resource, state: State },
     /// Whether a value's file can be opened for writing, where that is news.
     Accessed {
         id: ValueId,
@@ -266,9 +245,7 @@ pub enum UnitChange {
     },
     /// The unit's ActiveState as systemd names it: `active`, `inactive`,
     /// `activating`, `deactivating`, `failed` or `reloading`.
-    ActiveState {
-        state: String,
-    },
+    ActiveState { state: String },
 }
 
 /// What NetworkManager or firewalld announced.

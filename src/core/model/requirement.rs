@@ -32,10 +32,7 @@ pub enum RequirementError {
     /// No value is named.
     Nothing,
     /// `min` is above `max`.
-    Inverted {
-        min: i128,
-        max: i128,
-    },
+    Inverted { min: i128, max: i128 },
     /// `min` and `max` name different numbers of fields.
     Width {
         /// Fields of `min`.

@@ -137,19 +137,13 @@ pub enum Unknown {
         candidates: Arc<[Process]>,
     },
     /// The process was gone before anything about it was known.
-    Gone {
-        pid: i32,
-    },
+    Gone { pid: i32 },
     /// So many programs were executed that not every process was checked, and
     /// this one was gone before it could be.
-    PassedOver {
-        pid: i32,
-    },
+    PassedOver { pid: i32 },
     /// What was detected is a later write: by a process that had not begun, or not
     /// executed its program, when the value was found drifted.
-    Later {
-        pid: i32,
-    },
+    Later { pid: i32 },
     /// The process executed a program, or another took its number, so close to
     /// the write that it cannot be decided which of them wrote.
     Unclear {

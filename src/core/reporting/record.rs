@@ -35,10 +35,7 @@ pub enum Record {
     /// are now slowed to the configured rate and reported in sums.
     Contended(Drift),
     /// A source of events is unavailable: detection is slower until it recovers.
-    SourceUnavailable {
-        source: Source,
-        reason: String,
-    },
+    SourceUnavailable { source: Source, reason: String },
     /// An unavailable source works again; a full scan was done.
     SourceRecovered {
         source: Source,

@@ -123,9 +123,7 @@ pub enum Error {
         "{place}: its first line is not JSON: --saved reads `journalctl -o json`, `netguard history \
          --json` or `netguard run --log json`"
     )]
-    NotSaved {
-        place: String,
-    },
+    NotSaved { place: String },
     /// A line is no entry. What follows it can still be read.
     #[error("{place}: line {line} is not a record in JSON: {error}")]
     Line {

@@ -27,9 +27,18 @@ const WAIT: Duration = Duration::from_millis(5);
 /// How often a file that is replaced at this moment is opened again.
 pub(super) const REPLACED: u32 = 5;
 
-/// The process that has the lock.
+/// Who has the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub enum Holder {
+    /// This process.
+    Known(HoldingProcess),
+    /// It cannot be found out which process, as in another pid namespace.
+    Unknown,
+}
+
+/// A process that has the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldingProcess {
     /// Its number, as this process sees it.
     pub pid: u32,
     pub name: String,
@@ -42,8 +51,8 @@ pub struct Holder {
 pub(super) enum Lock {
     /// It is this process's now, for as long as this lives.
     Own(Flock<File>),
-    /// Another process has it; nothing where it cannot be found out which.
-    Of(Option<Holder>),
+    /// Another process has it.
+    Of(Holder),
 }
 
 /// Takes the lock; its file is made where it is missing, and made again where
@@ -95,8 +104,8 @@ pub(super) fn test(file: File) -> io::Result<Lock> {
     lock(file, FlockArg::LockSharedNonblock, 1)
 }
 
-/// The process that has the lock; `None` where none has.
-pub(super) fn holder(folder: &Folder) -> io::Result<Option<Option<Holder>>> {
+/// Who has the lock; `None` where no process has.
+pub(super) fn holder(folder: &Folder) -> io::Result<Option<Holder>> {
     let file = match folder.file(FILE, OFlag::O_RDONLY) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -123,14 +132,20 @@ fn lock(mut file: File, kind: FlockArg, mut tries: u32) -> io::Result<Lock> {
 }
 
 impl Holder {
-    /// The process that has a lock on `file`.
-    fn of(file: &File) -> Option<Holder> {
+    /// Who has a lock on `file`.
+    fn of(file: &File) -> Holder {
+        HoldingProcess::of(file).map_or(Holder::Unknown, Holder::Known)
+    }
+}
+
+impl HoldingProcess {
+    fn of(file: &File) -> Option<HoldingProcess> {
         let metadata = file.metadata().ok()?;
         let (dev, inode) = (metadata.dev(), metadata.ino());
         let file = format!("{:02x}:{:02x}:{inode}", major(dev), minor(dev));
         let pid = holder_in(&fs::read_to_string("/proc/locks").ok()?, &file)?;
         let (name, started) = process_start::of(&pid.to_string())?;
-        Some(Holder {
+        Some(HoldingProcess {
             pid,
             name,
             since: started_usec(started).unwrap_or(0),

@@ -30,7 +30,7 @@ pub use format::{
     ConntrackState, Contents, Degraded, Last, OutageState, RefusedState, Snapshot, Values,
 };
 pub use keeper::Keeper;
-pub use lock::Holder;
+pub use lock::{Holder, HoldingProcess};
 pub use pending::{PendingState, WhyPending};
 
 use crate::clock;
@@ -75,7 +75,7 @@ pub enum Asked {
     /// This, and what it is worth now.
     State(Box<Contents>, Currency),
     /// There is none, but this guard runs: it cannot save its state.
-    Unsaved(Option<Holder>),
+    Unsaved(Holder),
     /// There is none: no guard has run since the boot, or none can keep it.
     Nothing,
 }
@@ -90,7 +90,7 @@ pub enum Currency {
     /// No guard runs.
     Ended,
     /// Another guard runs, which could not save its own.
-    OfAnother(Option<Holder>),
+    OfAnother(Holder),
 }
 
 impl Currency {
@@ -113,8 +113,7 @@ pub enum Trouble {
     Taken {
         /// The lock's file.
         path: PathBuf,
-        /// The process, where it is known.
-        holder: Option<Holder>,
+        holder: Holder,
     },
     /// More preserved resources are lost, or in a network restart, than are kept.
     #[error(
@@ -123,22 +122,16 @@ pub enum Trouble {
     TooMany(usize),
     /// The file makes no sense.
     #[error("{path}: {reason}")]
-    Damaged {
-        path: PathBuf,
-        reason: String,
-    },
+    Damaged { path: PathBuf, reason: String },
     /// The system refused.
     #[error("{path}: {}", plain(error))]
-    Io {
-        path: PathBuf,
-        error: io::Error,
-    },
+    Io { path: PathBuf, error: io::Error },
 }
 
-fn name(holder: &Option<Holder>) -> String {
+fn name(holder: &Holder) -> String {
     match holder {
-        Some(Holder { pid, name, .. }) => format!("{name}[{pid}]"),
-        None => "another process".to_owned(),
+        Holder::Known(HoldingProcess { pid, name, .. }) => format!("{name}[{pid}]"),
+        Holder::Unknown => "another process".to_owned(),
     }
 }
 
@@ -318,12 +311,11 @@ pub fn known(root: &Path) -> Option<Memory> {
     })
 }
 
-/// The guard that runs below `root` and keeps its state there, where one does;
-/// nothing where it cannot be found out which (in another pid namespace).
+/// The guard that runs below `root` and keeps its state there, where one does.
 ///
 /// # Errors
 /// [`Trouble::Io`].
-pub fn running(root: &Path) -> Result<Option<Option<Holder>>, Trouble> {
+pub fn running(root: &Path) -> Result<Option<Holder>, Trouble> {
     match open(root) {
         Ok(folder) => holder(&folder),
         Err(Trouble::NoFolder(_)) => Ok(None),
@@ -331,7 +323,7 @@ pub fn running(root: &Path) -> Result<Option<Option<Holder>>, Trouble> {
     }
 }
 
-fn holder(folder: &Folder) -> Result<Option<Option<Holder>>, Trouble> {
+fn holder(folder: &Folder) -> Result<Option<Holder>, Trouble> {
     lock::holder(folder).map_err(|error| io(folder, lock::FILE, error))
 }
 
@@ -479,9 +471,10 @@ mod tests {
         let Trouble::Taken { holder, .. } = &second else {
             panic!("{second}");
         };
-        assert_eq!(holder.as_ref().expect("a holder").pid, me, "{second}");
-        let holder = running(&root.0).expect("a lock").flatten();
-        assert_eq!(holder.expect("it runs").pid, me);
+        let is_me = |it: &Holder| matches!(it, Holder::Known(it) if it.pid == me);
+        assert!(is_me(holder), "{second}");
+        let holder = running(&root.0).expect("a lock");
+        assert!(is_me(&holder.expect("it runs")));
         drop(place);
         assert_eq!(state(&root).1, Currency::Ended);
         assert!(matches!(running(&root.0), Ok(None)));
@@ -561,7 +554,7 @@ mod tests {
         let (_place, _) = Place::take(&root.0).expect("a place");
         let (_, currency) = state(&root);
         assert!(
-            matches!(currency, Currency::OfAnother(Some(_))),
+            matches!(currency, Currency::OfAnother(Holder::Known(_))),
             "{currency:?}"
         );
         assert!(!currency.is_running());
@@ -582,7 +575,7 @@ mod tests {
         fs::create_dir(&new).expect("a folder");
         let refused = place.write(&contents(&memory));
         assert!(matches!(refused, Err(Trouble::Io { .. })), "{refused:?}");
-        assert!(matches!(ask(&root.0), Ok(Asked::Unsaved(Some(_)))));
+        assert!(matches!(ask(&root.0), Ok(Asked::Unsaved(Holder::Known(_)))));
         drop(place);
         let (mut place, memory) = Place::take(&root.0).expect("a place");
         assert_eq!(memory.episodes, 7);
