@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::resource::Cause;
+use super::drift::Cause;
 use super::values::{Place, Values};
 use crate::id::ValueId;
 use crate::model::Source;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::resource::Cause;
+use super::drift::Cause;
 use super::selection::Discovery;
 use super::values::{FOLLOWED, place};
 use super::{Engine, Timer, ValueId};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::episode::OpenEpisode;
-use super::resource::Phase;
+use super::phase::Phase;
 use crate::id::ValueId;
 use crate::model::{Attribution, Monotonic, Unknown};
 use crate::reporting::{BySelector, Drift, Failure, Outage, Unreported};

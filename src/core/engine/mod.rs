@@ -19,6 +19,7 @@ mod backlog;
 mod conflicts;
 mod conntrack;
 mod discovery;
+mod drift;
 mod episode;
 mod event;
 mod health;
@@ -26,6 +27,7 @@ mod limits;
 mod memory;
 mod outages;
 mod pending;
+mod phase;
 mod preserve;
 mod reload;
 mod removed_links;
@@ -56,7 +58,7 @@ pub use episode::OpenEpisode;
 pub use event::{Announcement, Event, ReadOutcome, UnitChange};
 pub use memory::{GoodState, Memory, OpenDrift, Preserved, Remembered};
 pub use pending::Pending;
-pub use resource::{Because, Phase, Wait};
+pub use phase::{Because, Phase, Wait};
 pub use selection::Selection;
 
 use crate::reporting::Reporting;
@@ -64,12 +66,12 @@ use crate::timers::Timers;
 use backlog::{Backlog, SLICE};
 use conflicts::Conflicts;
 use conntrack::Conntrack;
+use drift::Cause;
 use health::Health;
 use limits::Limits;
 use preserve::{About, GoodStates};
 use reload::Replaced;
 use removed_links::RemovedLinks;
-use resource::Cause;
 use values::Values;
 
 /// After so many values were dropped, their memory is released

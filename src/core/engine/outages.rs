@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
+use super::drift::{Cause, OpenDrift};
 use super::memory::Remembered;
-use super::resource::{Cause, OpenDrift, Phase, Tracked};
+use super::phase::Phase;
+use super::resource::Tracked;
 use crate::id::ValueId;
 use crate::model::{Monotonic, Source};
 use crate::reporting::{Outage, Outages};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Engine;
-use super::resource::{Because, Phase, Tracked};
+use super::phase::{Because, Phase};
+use super::resource::Tracked;
 use crate::id::ValueId;
 use crate::kinds::Need;
 use crate::model::{Monotonic, Origin};

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
+use super::drift::Cause;
 use super::memory::{GoodState, Preserved};
-use super::resource::{Cause, Phase, Tracked, Wait};
+use super::phase::{Phase, Wait};
+use super::resource::Tracked;
 use crate::id::ValueId;
 use crate::kinds::Absence;
 use crate::model::{Attribution, Invariant, Monotonic, Process, Source, Writer};

@@ -5,7 +5,8 @@
 //! are indexed, and freed, elsewhere: 24,000 invariants take 50 ms.
 
 use super::backlog::SLICE;
-use super::resource::{Phase, Tracked};
+use super::phase::Phase;
+use super::resource::Tracked;
 use super::selection::Selection;
 use super::values::Place;
 use super::{Action, Engine, Record, Refusal, Report};

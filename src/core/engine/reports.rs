@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Engine;
 use super::action::Action;
 use super::backlog::SLICE;
-use super::resource::Phase;
+use super::phase::Phase;
 use crate::id::ValueId;
 use crate::model::{Attribution, Source, Unknown, Writer};
 use crate::reporting::{Drift, Failure, Finding, Output, Record, Reporting, Write};

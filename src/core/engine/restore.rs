@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::Engine;
 use super::action::Action;
+use super::drift::Cause;
 use super::event::ReadOutcome;
 use super::pending::Lack;
-use super::resource::{Attempt, Cause, ENOENT, Next, Phase, Terms, Tracked, Wait};
+use super::phase::{Attempt, Phase, Wait};
+use super::resource::{ENOENT, Next, Terms, Tracked};
 use super::values::FOLLOWED;
 use crate::id::ValueId;
 use crate::kinds::{Absence, Kind, Meaning, Need};

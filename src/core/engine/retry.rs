@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::Engine;
 use super::Timer;
-use super::resource::{Cause, Phase};
+use super::drift::Cause;
+use super::phase::Phase;
 use crate::id::ValueId;
 use crate::model::{Fault, Monotonic, Source};
 use crate::reporting::{Failure, Record};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::backlog::Slice;
-use super::resource::Cause;
+use super::drift::Cause;
 use super::selection::Discovery;
 use super::{Action, Engine, Record, Report, Timer};
 use crate::model::{Monotonic, Source};

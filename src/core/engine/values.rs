@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-use super::resource::{Next, Phase, Terms, Tracked};
+use super::phase::Phase;
+use super::resource::{Next, Terms, Tracked};
 use crate::id::ValueId;
 use crate::kinds::Rank;
 use crate::model::{InterfaceFolder, Monotonic};
