@@ -628,7 +628,7 @@ impl Keeping {
             self.next_preserved = now + wait;
             self.preserved = Arc::new(preserved);
         }
-        let drifts: Vec<_> = engine.open_drifts(now).collect();
+        let drifts: Vec<_> = engine.active_drifts(now).collect();
         state::Snapshot {
             status: engine.status(),
             memory: Memory {

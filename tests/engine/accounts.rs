@@ -82,7 +82,7 @@ fn a_running_drift_counts_and_a_reload_does_not_count_it_again() {
     assert_eq!(now.duration, total(&world).duration);
     // It is reported once, and has its writer for as long as it lasts.
     assert_eq!(observed(&world).len(), 1);
-    let open: Vec<_> = world.engine.open_drifts(world.now).collect();
+    let open: Vec<_> = world.engine.active_drifts(world.now).collect();
     assert_eq!(open.len(), 1);
     assert_eq!(open[0].drift.writer, process(4711));
     reload(&mut world, settings(&[(FORWARD, "1")]));
@@ -181,7 +181,7 @@ fn a_drift_goes_on_when_the_guard_is_replaced() {
         (now.duration.as_secs(), total(&world).duration.as_secs()),
         (16, 16)
     );
-    let open: Vec<_> = world.engine.open_drifts(world.now).collect();
+    let open: Vec<_> = world.engine.active_drifts(world.now).collect();
     assert_eq!(open[0].drift.writer, process(4711));
     // One that is over when the next guard looks has ended some time before.
     let memory = world.memory();

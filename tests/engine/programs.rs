@@ -269,7 +269,7 @@ fn a_unit_whose_state_is_unknown_has_not_drifted() {
             .map(|it| it.failure)
             .collect();
         assert_eq!(failures, [Some(Failure::Unreadable(errno.into()))]);
-        assert_eq!(node.engine.open_drifts(node.now).count(), 0);
+        assert_eq!(node.engine.active_drifts(node.now).count(), 0);
         node.unreachable = None;
         let later = after(&node, 61);
         node.tick_until(later);

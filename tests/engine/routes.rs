@@ -979,7 +979,7 @@ fn a_preserved_route_that_cannot_be_restored_is_reported_with_what_was_written()
     });
     let failed = failed.expect("a failure");
     assert_eq!(failed.ours, Some(state("dev cali0")));
-    let open: Vec<_> = node.engine.open_drifts(node.now).collect();
+    let open: Vec<_> = node.engine.active_drifts(node.now).collect();
     assert_eq!(open[0].drift.ours, Some(state("dev cali0")));
 }
 
@@ -1119,12 +1119,12 @@ fn a_drift_goes_on_though_the_guard_was_killed() {
     node.refuses = Some(Errno(22));
     node.changed(ROUTE, Some(&drifted.to_string()));
     let since = |node: &Node| {
-        let open: Vec<_> = node.engine.open_drifts(node.now).collect();
+        let open: Vec<_> = node.engine.active_drifts(node.now).collect();
         (open.len(), open[0].since)
     };
     let began = since(&node);
     node.pass(Duration::from_secs(5));
-    let open: Vec<_> = node.engine.open_drifts(node.now).collect();
+    let open: Vec<_> = node.engine.active_drifts(node.now).collect();
     let memory = node.engine.memory(&open, node.now);
     let mut next = Node::new(node.engine.settings().invariants.clone());
     (next.now, next.kernel, next.refuses) = (node.now, node.kernel, node.refuses);

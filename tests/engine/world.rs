@@ -275,7 +275,7 @@ impl World {
 
     /// What the next guard is to know.
     pub fn memory(&self) -> Memory {
-        let open: Vec<_> = self.engine.open_drifts(self.now).collect();
+        let open: Vec<_> = self.engine.active_drifts(self.now).collect();
         self.engine.memory(&open, self.now)
     }
 

@@ -79,7 +79,7 @@ impl GoodState {
 
 /// A drift in progress, for `status`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OpenDrift {
+pub struct ActiveDrift {
     /// What is reported it.
     pub drift: Drift,
     /// When it began or was detected; `None` where it was so at the first scan.
@@ -154,8 +154,8 @@ impl Engine {
     }
 
     /// What the next netguard must know. `open` are the [drifts that are not
-    /// over](Self::open_drifts).
-    pub fn memory(&self, open: &[OpenDrift], now: Monotonic) -> Memory {
+    /// over](Self::active_drifts).
+    pub fn memory(&self, open: &[ActiveDrift], now: Monotonic) -> Memory {
         Memory {
             at: now,
             episodes: self.episodes,
@@ -168,9 +168,9 @@ impl Engine {
     }
 
     /// The drifts that are not over; the rest where they are very many is left out.
-    pub fn open_drifts(&self, now: Monotonic) -> impl Iterator<Item = OpenDrift> {
+    pub fn active_drifts(&self, now: Monotonic) -> impl Iterator<Item = ActiveDrift> {
         let drifting = self.drifting.iter();
-        let open = drifting.filter_map(move |id| self.open_drift(*id, now));
+        let open = drifting.filter_map(move |id| self.active_drift(*id, now));
         open.take(DESCRIBED)
     }
 
@@ -191,7 +191,7 @@ impl Engine {
         kept.into_iter().collect()
     }
 
-    fn open_drift(&self, id: ValueId, now: Monotonic) -> Option<OpenDrift> {
+    fn active_drift(&self, id: ValueId, now: Monotonic) -> Option<ActiveDrift> {
         let tracked = self.values.get(id)?;
         let open_drift = tracked.open_drift.as_ref()?;
         let failed = tracked.failed.as_ref().filter(|it| it.is_reported);
@@ -208,7 +208,7 @@ impl Engine {
         } else if open_drift.unknown {
             drift.writer = Attribution::Unknown(Unknown::Initial);
         }
-        Some(OpenDrift {
+        Some(ActiveDrift {
             drift,
             since: (!open_drift.unknown).then(|| open_drift.since()),
             found_at: open_drift.found,
@@ -220,7 +220,7 @@ impl Engine {
     }
 }
 
-fn remembered(open: &OpenDrift) -> Option<Remembered> {
+fn remembered(open: &ActiveDrift) -> Option<Remembered> {
     let drift = &open.drift;
     let known = matches!(drift.writer, Attribution::Known(_));
     Some(Remembered {

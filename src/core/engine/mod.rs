@@ -56,7 +56,7 @@ pub use crate::reporting::{
 pub use action::Action;
 pub use episode::OpenEpisode;
 pub use event::{Announcement, Event, ReadOutcome, UnitChange};
-pub use memory::{GoodState, Memory, OpenDrift, Preserved, Remembered};
+pub use memory::{ActiveDrift, GoodState, Memory, Preserved, Remembered};
 pub use pending::Pending;
 pub use phase::{Because, Phase, Wait};
 pub use selection::Selection;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::clocks::Clocks;
-use crate::engine::{OpenDrift, Remembered};
+use crate::engine::{ActiveDrift, Remembered};
 use crate::journal::message;
 use crate::model::{Attribution, Mode, Process, Value};
 use crate::resource::{Resource, State};
@@ -66,7 +66,7 @@ pub enum Why {
 }
 
 impl DriftState {
-    pub(super) fn of(open: &OpenDrift, clocks: &Clocks) -> Self {
+    pub(super) fn of(open: &ActiveDrift, clocks: &Clocks) -> Self {
         let drift = &open.drift;
         let why = match (&open.failure, drift.mode) {
             _ if open.is_pending => Why::Pending,

@@ -16,7 +16,7 @@ use super::unreported::Unreported;
 use crate::clock;
 use crate::conntrack::Usage;
 use crate::engine::{
-    Limitation, Memory, OpenDrift, OpenEpisode, Outage, Pending, Refusal, Status, microseconds,
+    ActiveDrift, Limitation, Memory, OpenEpisode, Outage, Pending, Refusal, Status, microseconds,
 };
 use crate::journal::errors::first_error;
 use crate::journal::limits;
@@ -191,7 +191,7 @@ pub struct Snapshot {
     /// What the next netguard must know, except the drifts, which are in `drifts`.
     pub memory: Memory,
     /// Active drift.
-    pub drifts: Vec<OpenDrift>,
+    pub drifts: Vec<ActiveDrift>,
     pub pending: Vec<Pending>,
     /// What is not reported yet.
     pub unreported: crate::engine::Unreported,
