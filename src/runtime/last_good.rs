@@ -46,7 +46,7 @@ pub struct LastGoods {
     /// The file of `--config`, absolute.
     config: Option<PathBuf>,
     name: String,
-    writer: Arc<Writer>,
+    saver: Arc<Saver>,
 }
 
 /// What was kept.
@@ -77,7 +77,7 @@ struct Head {
 
 /// The thread that writes, while there is something to write.
 #[derive(Debug, Default)]
-struct Writer {
+struct Saver {
     slot: Mutex<Slot>,
     idle: Condvar,
 }
@@ -115,7 +115,7 @@ impl LastGoods {
             root: request.root.clone(),
             config,
             name,
-            writer: Arc::default(),
+            saver: Arc::default(),
         })
     }
 
@@ -159,7 +159,7 @@ impl LastGoods {
         if let Err(error) = serde_json::to_writer(&mut text, &effective) {
             return not_kept(&error);
         }
-        let mut slot = self.writer.lock();
+        let mut slot = self.saver.lock();
         slot.next = Some((text, digest));
         if slot.running {
             return;
@@ -177,7 +177,7 @@ impl LastGoods {
 
     /// Whether this was written last, is still there, and nothing else is pending.
     fn is_kept(&self, digest: u64) -> bool {
-        let slot = self.writer.lock();
+        let slot = self.saver.lock();
         let is_kept = |it: &Written| {
             it.digest == digest && it.file.is_some() && it.file == identity(&it.path)
         };
@@ -186,20 +186,20 @@ impl LastGoods {
 
     /// Waits until what was loaded is kept, for at most `within`.
     pub fn wait(&self, within: Duration) {
-        let slot = self.writer.lock();
+        let slot = self.saver.lock();
         // Where it takes longer, the one before it is still there, whole.
         let _ = self
-            .writer
+            .saver
             .idle
             .wait_timeout_while(slot, within, |slot| slot.running);
     }
 
     fn write_all(&self) {
         loop {
-            let mut slot = self.writer.lock();
+            let mut slot = self.saver.lock();
             let Some((text, digest)) = slot.next.take() else {
                 slot.running = false;
-                self.writer.idle.notify_all();
+                self.saver.idle.notify_all();
                 return;
             };
             slot.kept = None;
@@ -210,7 +210,7 @@ impl LastGoods {
             match written {
                 Ok(path) => {
                     let file = identity(&path);
-                    self.writer.lock().kept = Some(Written { digest, path, file });
+                    self.saver.lock().kept = Some(Written { digest, path, file });
                 }
                 Err(error) => not_kept(&error),
             }
@@ -284,7 +284,7 @@ impl LastGoods {
     }
 }
 
-impl Writer {
+impl Saver {
     fn lock(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
