@@ -5,7 +5,9 @@ use super::file::Place;
 use super::suggest::nearest;
 use crate::model::facts::{Access, Fact, Obsolete};
 use crate::model::{Family, Invariant, Mode, Segment, Selector, SysctlKey};
-use crate::resource::{Desired, FirewallTable, Resource, Rule, TARGETS, TableFamily, target_in};
+use crate::resource::{
+    Desired, FirewallRule, FirewallTable, Resource, Rule, TARGETS, TableFamily, target_in,
+};
 
 /// Warnings about these entries.
 pub(super) fn warnings<'a>(
@@ -18,11 +20,14 @@ pub(super) fn warnings<'a>(
     entries
         .into_iter()
         .filter_map(|(invariant, place)| {
-            if let Some(warning) = impossible(&invariant.selector, place) {
-                return Some(warning);
+            let is_no_pattern = impossible(&invariant.selector, place)
+                .or_else(|| other_wildcard(&invariant.selector, place));
+            if is_no_pattern.is_some() {
+                return is_no_pattern;
             }
             let of_firewall = table_of_iptables(&invariant.selector, place)
-                .or_else(|| unknown_target(invariant, &selectors, place));
+                .or_else(|| unknown_target(invariant, &selectors, place))
+                .or_else(|| misspelt_chain(invariant, &selectors, place));
             if of_firewall.is_some() {
                 return of_firewall;
             }
@@ -100,18 +105,14 @@ fn unknown_target(
         return None;
     };
     let target = target_in(&rule.says).filter(|_| invariant.desired != Desired::Absent)?;
-    let is_chain = |selector: &&&Selector| match selector {
+    let is_chain = |selector: &&Selector| match selector {
         Selector::Resource(Resource::Iptables(other)) => {
             (other.family, other.table) == (rule.family, rule.table)
                 && other.chain.as_str() == target
         }
-        Selector::Resource(Resource::Chains(chains)) => {
-            (chains.family, chains.table) == (rule.family, rule.table)
-                && chains.name.matches(target)
-        }
-        _ => false,
+        other => preserves(other, rule, target),
     };
-    if TARGETS.contains(&target) || selectors.iter().any(|it| is_chain(&it)) {
+    if TARGETS.contains(&target) || selectors.iter().any(is_chain) {
         return None;
     }
     let message = format!(
@@ -124,6 +125,85 @@ fn unknown_target(
         None => _ = warning.note("iptables refuses the rule until there is such a chain"),
     }
     Some(warning)
+}
+
+/// Whether this preserves a chain of that name in the table of the rule.
+fn preserves(selector: &Selector, rule: &FirewallRule, chain: &str) -> bool {
+    match selector {
+        Selector::Resource(Resource::Chains(chains)) => {
+            (chains.family, chains.table) == (rule.family, rule.table) && chains.name.matches(chain)
+        }
+        _ => false,
+    }
+}
+
+/// A rule in a chain whose name is nearly that of a built-in one: a chain of any name can be
+/// made, and no packet meets its rules.
+fn misspelt_chain(
+    invariant: &Invariant,
+    selectors: &[&Selector],
+    place: &Place,
+) -> Option<Diagnostic> {
+    let Selector::Resource(Resource::Iptables(rule)) = &invariant.selector else {
+        return None;
+    };
+    if invariant.desired == Desired::Absent || rule.table.has(&rule.chain) {
+        return None;
+    }
+    let chain = rule.chain.as_str();
+    let meant = nearest(chain, rule.table.built_in().iter().copied())?;
+    let leads_there = |selector: &&Selector| match selector {
+        Selector::Resource(Resource::Iptables(other)) => {
+            (other.family, other.table) == (rule.family, rule.table)
+                && target_in(&other.says) == Some(chain)
+        }
+        other => preserves(other, rule, chain),
+    };
+    if selectors.iter().any(leads_there) {
+        return None;
+    }
+    let table = rule.table.as_str();
+    let message = format!(
+        "{} is not a built-in chain of {table}, and no entry has a rule that jumps to it",
+        quoted(chain)
+    );
+    let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
+    warning.suggest(Some(meant));
+    Some(warning)
+}
+
+/// An interface written with what another program has for a wildcard, which stands for
+/// itself here; and the other way round.
+fn other_wildcard(selector: &Selector, place: &Place) -> Option<Diagnostic> {
+    let warn = |name: &str, instead: &str, here: &str| {
+        let message = format!("{} is the name of one interface", quoted(name));
+        let mut warning = Diagnostic::at(Severity::Warning, place.clone(), message);
+        warning.help(format!("{here}: did you mean {}?", quoted(instead)));
+        Some(warning)
+    };
+    if let Selector::Resource(Resource::Iptables(rule)) = selector {
+        const OPTIONS: [&str; 4] = ["-i", "--in-interface", "-o", "--out-interface"];
+        let mut pairs = rule.says.windows(2);
+        let name = pairs.find(|it| OPTIONS.contains(&&*it[0]) && it[1].ends_with('*'))?;
+        let name = &name[1];
+        let instead = name.replace('*', "+");
+        return warn(
+            name,
+            &instead,
+            "the wildcard of iptables is a `+` at the end",
+        );
+    }
+    let name = match selector {
+        Selector::Key(key) => key.interface()?,
+        Selector::Resource(resource) => resource.dev()?.as_str(),
+        Selector::Group(group) => match &group.dev {
+            Some(Segment::Literal(name)) => name,
+            _ => return None,
+        },
+        Selector::Pattern(_) => return None,
+    };
+    let start = name.strip_suffix(['+', '%'])?;
+    warn(name, &format!("{start}*"), "the wildcard is `*`")
 }
 
 /// A pattern with a part that no name matches.

@@ -57,6 +57,12 @@ fn networks(value: &Item<'_>, findings: &mut Findings) -> Option<Vec<Prefix>> {
                          deleted, and so none would be",
                     );
             }
+            Some(one) if !item.get_ref().as_str().is_some_and(|it| it.contains('/')) => {
+                findings
+                    .warning(item.span(), format!("no prefix length: read as `{one}`"))
+                    .help("write the prefix length, such as `192.168.0.0/16`");
+                networks.push(one);
+            }
             network => networks.extend(network),
         }
     }
