@@ -124,7 +124,7 @@ fn a_key_that_nothing_guards_is_held_against_what_it_is() {
         explain(&root, "net.ipv4.tcp_rmem"),
         "\
 net.ipv4.tcp_rmem
-  expected  not guarded; to guard it, add `\"net.ipv4.tcp_rmem\" = \"4096 131072 6291456\"` under [sysctl] in /etc/netguard/netguard.toml
+  expected  not guarded; to keep it as it is, add `\"net.ipv4.tcp_rmem\" = \"4096 131072 6291456\"` under [sysctl] in /etc/netguard/netguard.toml
   current   4096 131072 6291456
   files     these would change it:
               /etc/sysctl.d/60-cis.conf:3 sets it to 4096 87380 6291456
@@ -150,7 +150,7 @@ fn no_line_is_proposed_that_would_be_refused_or_would_not_keep_it() {
         ("net.ipv4.conf.*.tag", "not guarded\n"),
         (
             "net.ipv4.conf.eth0.tag",
-            "not guarded; to guard it, add `\"net.ipv4.conf.eth0.tag\" = 0` under [sysctl] in /etc/netguard/netguard.toml\n",
+            "not guarded; to keep it as it is, add `\"net.ipv4.conf.eth0.tag\" = 0` under [sysctl] in /etc/netguard/netguard.toml\n",
         ),
     ] {
         let told = explain(&root, key);

@@ -381,7 +381,7 @@ impl<'a> Subject<'a> {
             &match (self.off, line) {
                 (Some(origin), _) => format!("not managed: mode is off ({origin})"),
                 (None, Some(line)) => {
-                    format!("not guarded; to guard it, add {line} in /etc/netguard/netguard.toml")
+                    format!("not guarded; to keep it as it is, add {line} in /etc/netguard/netguard.toml")
                 }
                 (None, None) => "not guarded".to_owned(),
             },

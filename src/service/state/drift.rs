@@ -99,7 +99,7 @@ impl DriftState {
             caused_by: drift.caused_by.as_ref().map(ToString::to_string),
             again: drift.again.as_ref().map(ToString::to_string),
             episode: drift.episode.map(|id| id.0),
-            next_step: next_step(why, &origin),
+            next_step: next_step(why, &drift.key, &origin),
             origin,
         }
     }
@@ -132,16 +132,44 @@ pub(super) fn cut(text: &str) -> String {
     clip(text, LONGEST).to_owned()
 }
 
-fn next_step(why: Why, origin: &str) -> String {
-    match why {
-        Why::Observed => format!(
-            "nothing is written in observe mode; to have it restored set mode = \"restore\" at {origin}"
+fn next_step(why: Why, key: &Resource, origin: &str) -> String {
+    match (why, key) {
+        (Why::Observed, Resource::Module(name)) => format!(
+            "load it with `modprobe {name}`; netguard does that with `load = true` at {origin}"
         ),
-        Why::Contended => {
+        (Why::Observed, _) => format!(
+            "nothing is written in observe mode, which the entry ({origin}) or [guard] sets"
+        ),
+        (Why::Contended, _) => {
             "restored again and again at the configured rate; stop what keeps writing it".to_owned()
         }
-        Why::Failed => "retried with increasing delays and at each change of the value".to_owned(),
-        Why::Restoring => "being restored".to_owned(),
-        Why::Pending => "restored once what it waits for is there".to_owned(),
+        (Why::Failed, _) => {
+            "retried with increasing delays and at each change of the value".to_owned()
+        }
+        (Why::Restoring, _) => "being restored".to_owned(),
+        (Why::Pending, _) => "restored once what it waits for is there".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_about_an_observed_drift_is_what_the_configuration_accepts() {
+        let of = |key: &str| {
+            let key = Resource::parse(key).expect("a resource");
+            next_step(Why::Observed, &key, "netguard.toml:7")
+        };
+        // A module has no `mode`.
+        assert_eq!(
+            of("module/br_netfilter"),
+            "load it with `modprobe br_netfilter`; netguard does that with `load = true` at netguard.toml:7"
+        );
+        // [guard] may have set the mode, and the entry may be one of a profile.
+        assert_eq!(
+            of("net.ipv4.ip_forward"),
+            "nothing is written in observe mode, which the entry (netguard.toml:7) or [guard] sets"
+        );
     }
 }
