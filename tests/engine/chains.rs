@@ -124,6 +124,35 @@ fn a_flush_in_steps_is_a_flush() {
     }
 }
 
+/// The first step takes what is somebody else's alone, so that nothing seems to be lost, and the
+/// last one leaves none of the rules that the kernel's chains had.
+#[test]
+fn a_flush_may_begin_with_the_rules_of_others() {
+    const OWN: [&str; 2] = [
+        "POSTROUTING -j KUBE-SERVICES",
+        "KUBE-SERVICES -d 10.96.0.1/32 -j KUBE-SVC-1",
+    ];
+    const OTHER: &str = "OUTPUT -j CNI-B";
+    for (pause, left, expected) in [
+        (1, None, true),
+        (6, None, false),
+        (1, Some("PREROUTING -j CNI-B"), false),
+    ] {
+        let mut node = Node::new(vec![invariant(CHAINS, Desired::Preserve)]);
+        let all = left.into_iter().chain(OWN);
+        let good: Vec<_> = all.clone().chain([OTHER]).collect();
+        node.kernel.insert(resource(CHAINS), chains(&good));
+        node.start();
+        node.chains_changed(&all.collect::<Vec<_>>());
+        node.pass(Duration::from_secs(pause));
+        let rest = left.into_iter().chain(OWN[1..].iter().copied());
+        node.chains_changed(&rest.collect::<Vec<_>>());
+        let found = node.kernel[&resource(CHAINS)].attribute(Attribute::Jumps);
+        let is_there = found.as_str().contains("POSTROUTING");
+        assert_eq!(is_there, expected, "{pause} {left:?}: {found}");
+    }
+}
+
 /// The last step empties a chain of nothing but the rule of its owner, who might do so as well:
 /// but not right after a flush, and hardly for ever.
 #[test]

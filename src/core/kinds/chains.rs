@@ -6,7 +6,7 @@
 //! all that leads to them at once, and that is how it is known, whoever it was and whether the
 //! network restarts or not ([`Chains::are_flushed`]). It is restored, unless its process is
 //! one of the owner's. So is one that empties a chain at a time: each that the kernel calls and
-//! that has lost all its rules is remembered for a while.
+//! that has lost all its rules, whoever's they were, is remembered for a while.
 //!
 //! An owner that lives on goes first, for a time. Once it has made its chains again, they are
 //! as it says.
@@ -52,10 +52,11 @@ impl Kind for FirewallChains {
     }
 
     fn emptied(&self, good: &State, found: &State) -> Option<State> {
-        if good.attribute(Attribute::Jumps) == found.attribute(Attribute::Jumps) {
+        if good.attribute(Attribute::Rules) == found.attribute(Attribute::Rules) {
             return None;
         }
-        let emptied = Chains::of(found).emptied(self, &Chains::of(good));
+        let [good, found] = [good, found].map(|it| Chains::of_built_in(self, it));
+        let emptied = found.emptied(self, &good);
         (!emptied.is_empty()).then(|| emptied.state(self))
     }
 

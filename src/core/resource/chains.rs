@@ -240,6 +240,16 @@ impl Chains {
 
     /// What a state says of them.
     pub fn of(state: &State) -> Chains {
+        Chains::of_those(state, |_| true)
+    }
+
+    /// What a state says of the chains that the kernel calls: of the others there may be
+    /// thousands.
+    pub fn of_built_in(of: &FirewallChains, state: &State) -> Chains {
+        Chains::of_those(state, |chain| of.is_built_in(chain))
+    }
+
+    fn of_those(state: &State, is_meant: impl Fn(&str) -> bool) -> Chains {
         let mut chains = Chains::default();
         let rules = state.attribute(Attribute::Rules);
         let mut last: Option<(Backend, &str)> = None;
@@ -260,7 +270,8 @@ impl Chains {
                     }
                 }
                 (None, Some((backend, chain))) => {
-                    last = Backend::of(backend).map(|backend| (backend, chain));
+                    let backend = Backend::of(backend).filter(|_| is_meant(chain));
+                    last = backend.map(|backend| (backend, chain));
                     if let Some((backend, chain)) = last {
                         let table = chains.tables.entry(backend).or_default();
                         table.insert(chain.into(), Rules::new());
@@ -331,8 +342,8 @@ impl Chains {
         good.tables.iter().any(is_flushed)
     }
 
-    /// Those of the chains that the kernel calls of which no rule is left here, though some
-    /// led to preserved chains when they were `good`.
+    /// Those of the chains that the kernel calls of which no rule is left here, though there
+    /// were some when they were `good`.
     pub fn emptied(&self, of: &FirewallChains, good: &Chains) -> Chains {
         let guarded = self.guarded_with(good);
         let mut emptied = Chains {
@@ -342,9 +353,8 @@ impl Chains {
         for (backend, good) in &good.tables {
             for (chain, rules) in good.iter().filter(|(chain, _)| of.is_built_in(chain)) {
                 let left = self.rules_in(*backend, chain);
-                let own = rules.iter().filter(|it| !is_among(&guarded, chain, it));
-                if own.clone().any(|it| of.is_jump(it)) && !own.clone().any(|it| left.contains(it))
-                {
+                let mut known = rules.iter().filter(|it| !is_among(&guarded, chain, it));
+                if known.clone().next().is_some() && !known.any(|it| left.contains(it)) {
                     let table = emptied.tables.entry(*backend).or_default();
                     table.insert(chain.clone(), rules.clone());
                 }
