@@ -164,7 +164,7 @@ impl Effective {
             Arc::clone(file.or_insert_with(|| ConfigFile::new(path.into(), String::new())))
         };
         let rows = self.invariants.into_iter();
-        let (invariants, places) = rows
+        let (invariants, places): (_, Vec<Place>) = rows
             .filter_map(|row| {
                 let file = file(&row.file);
                 let place = Place::new(&file, (0..0).into());
@@ -180,6 +180,8 @@ impl Effective {
             files: self.files.into_iter().map(PathBuf::from).collect(),
             profiles: self.profiles,
             warnings: Vec::new(),
+            // It is not known whether they have modes of their own.
+            modes: vec![None; places.len()],
             places,
         }
     }

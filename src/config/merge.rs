@@ -16,6 +16,8 @@ use crate::resource::{Attribute, Desired, Resource};
 pub(super) struct Merged {
     pub(super) settings: Settings,
     pub(super) places: Vec<Place>,
+    /// The `mode` of `[guard]`, for each that has none of its own.
+    pub(super) modes: Vec<Option<Place>>,
     /// What contradicts each other.
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -74,6 +76,10 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
     }
     diagnostics.extend(taken_places(&winners));
     let places = winners.iter().map(|it| it.place.clone()).collect();
+    let mut modes = files.iter().rev();
+    let mode = modes.find_map(|it| Some(Place::new(&it.file, it.guard.mode.as_ref()?.1)));
+    let own_mode = |it: &Ranked<'_>| mode.clone().filter(|_| it.entry.mode.is_none());
+    let modes = winners.iter().map(own_mode).collect();
     let invariants = winners.iter().map(|it| invariant(it, &guard)).collect();
     Merged {
         settings: Settings {
@@ -82,6 +88,7 @@ pub(super) fn merge(profiles: &[Document], files: &[Document]) -> Merged {
             invariants,
         },
         places,
+        modes,
         diagnostics,
     }
 }
@@ -126,7 +133,7 @@ fn guard(files: &[Document]) -> GuardSettings {
                 *to = value;
             }
         }
-        set(&mut guard.mode, part.mode);
+        set(&mut guard.mode, part.mode.map(|it| it.0));
         set(&mut guard.sweep, part.sweep);
         set(&mut guard.settle, part.settle);
         set(&mut guard.burst, part.burst);

@@ -8,7 +8,7 @@
 mod consequences;
 mod diagnostic;
 mod document;
-mod duration;
+pub mod duration;
 mod effective;
 mod file;
 mod gateways;
@@ -75,8 +75,9 @@ pub struct Loaded {
     /// What is probably not meant so.
     pub warnings: Vec<Diagnostic>,
     /// Where each of `settings.invariants` stands.
-    /// The place of each invariant.
     pub places: Vec<Place>,
+    /// Where the mode of each stands that has the one of `[guard]`.
+    pub modes: Vec<Option<Place>>,
 }
 
 impl Loaded {
@@ -231,6 +232,7 @@ pub fn load(request: &Request) -> Result<Loaded, ConfigError> {
         profiles: names,
         warnings: diagnostics,
         places: merged.places,
+        modes: merged.modes,
     })
 }
 

@@ -379,6 +379,35 @@ fn an_entry_that_only_observes_is_named_in_place_of_another() {
     let keep = page.split_once("        keep  ").expect(&page).1;
     let keep: Vec<&str> = keep.split_whitespace().collect();
     assert!(keep.join(" ").contains(":2 is in observe mode"), "{page}");
+    assert!(!keep.join(" ").contains(":2 is in observe mode:"), "{page}");
+    // All are, where they have no mode of their own.
+    let config = "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n[guard]\nmode = \"observe\"\n";
+    let first = configured(&lab, config);
+    let mode = first["observed_mode"].as_str().expect("a line");
+    assert!(mode.ends_with("netguard.toml:4"), "{first:#}");
+    folder.write("netguard.toml", config);
+    let page = lab.with_journal(&folder, &["--no-probe", lab.style.pod(), OUTSIDE]);
+    let words: Vec<&str> = page.split_whitespace().collect();
+    let words = words.join(" ");
+    let (_, mode) = words.split_once(":2 is in observe mode: ").expect(&page);
+    assert!(mode.contains("netguard.toml:4"), "{page}");
+}
+
+/// The owner goes first.
+#[test]
+fn the_grace_period_of_an_entry_is_named() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("ip route del default");
+    let folder = Scratch::new("diagnose-grace");
+    folder.write(
+        "netguard.toml",
+        "[[route]]\nto = \"default\"\nvia = \"192.0.2.1\"\ngrace = \"5s\"\n",
+    );
+    folder.write("records", "");
+    let page = lab.with_journal(&folder, &["--no-probe", lab.style.pod(), OUTSIDE]);
+    let words: Vec<&str> = page.split_whitespace().collect();
+    let expected = "requires it; the daemon leaves it to its owner for 5s)";
+    assert!(words.join(" ").contains(expected), "{page}");
 }
 
 /// The next pod has another interface, and may have this one's address.

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
 use super::{args, exit, print};
-use crate::config::{self, Loaded, Request};
+use crate::config::{self, Loaded, Request, duration};
 use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_link};
 use crate::diagnosis::observed::{Link, Network, Observations, Pod, Protocol};
 use crate::diagnosis::verdict::{Cause, Level, PROBE, REPLY, Reason, Row};
@@ -202,8 +202,12 @@ struct Shown<'a> {
     row: &'a Row,
     /// The entry with which it goes away where that is restored.
     guarded: Option<String>,
+    /// How long the daemon leaves that to the owner.
+    grace: Option<Duration>,
     /// The entry that would, if it were restored.
     observed: Option<String>,
+    /// The line that has it observed, where that is another.
+    mode: Option<String>,
     /// The entry that would keep it so; nothing where there is one already.
     keep: &'a [String],
     /// What the daemon's records say of it.
@@ -225,10 +229,17 @@ impl<'a> Shown<'a> {
             own.map(|(it, _)| it.origin.to_string())
         };
         let keep = row.cause.as_ref().filter(|_| governing.is_none());
+        let mode = governing.zip(loaded).and_then(|((own, _), loaded)| {
+            let mut all = loaded.settings.invariants.iter();
+            let index = all.position(|it| it == own)?;
+            Some(loaded.modes.get(index)?.as_ref()?.origin().to_string())
+        });
         Shown {
             row,
             guarded: origin(Mode::Restore),
+            grace: governing.and_then(|(it, _)| it.grace),
             observed: origin(Mode::Observe),
+            mode,
             keep: keep.map_or(&[], |it| &it.keep),
             history: about.and_then(|about| History::of(about, &seen.node)),
         }
@@ -360,7 +371,9 @@ fn page(
     for Shown {
         row,
         guarded,
+        grace,
         observed,
+        mode,
         keep,
         history,
     } in found
@@ -403,16 +416,21 @@ fn page(
             item(&mut text, "", "owner", owner);
         }
         match guarded {
-            Some(origin) => item(
-                &mut text,
-                "",
-                "fix",
-                &format!("netguard apply ({origin} requires it)"),
-            ),
+            Some(origin) => {
+                let grace = grace.map_or_else(String::new, |it| {
+                    let grace = duration::show(it);
+                    format!("; the daemon leaves it to its owner for {grace}")
+                });
+                let words = format!("netguard apply ({origin} requires it{grace})");
+                item(&mut text, "", "fix", &words);
+            }
             None => {
                 item(&mut text, "", "fix", &cause.fix);
                 if let Some(origin) = observed {
-                    let words = format!("{origin} is in observe mode");
+                    let mode = mode
+                        .as_ref()
+                        .map_or_else(String::new, |it| format!(": {it}"));
+                    let words = format!("{origin} is in observe mode{mode}");
                     item(&mut text, "", "keep", &words);
                 }
                 for (index, line) in keep.iter().enumerate() {
@@ -440,6 +458,14 @@ fn page(
                 }) =>
         {
             "A connection was opened; whether data passes is not known."
+        }
+        // Those are of programs of root.
+        Summary::Works
+            if found
+                .iter()
+                .any(|it| it.row.level == Level::Note && it.row.place == "firewall") =>
+        {
+            "The probes were answered; whether packets of all programs are is not known."
         }
         Summary::Works => "It works.",
         Summary::Loses => "It works, but loses packets, and the cause was not found.",
@@ -537,6 +563,8 @@ struct JsonCause<'a> {
     guarded_by: Option<&'a str>,
     /// The entry that would restore it, if it did not only observe it.
     observed_by: Option<&'a str>,
+    /// The line of `[guard]` by which it does, if it has no mode of its own.
+    observed_mode: Option<&'a str>,
     /// The newest record of it.
     history: Option<&'a str>,
     /// When what was found was detected, in microseconds since 1970, and who it was.
@@ -576,6 +604,7 @@ impl<'a> Report<'a> {
                 keep: shown.keep.join("\n"),
                 guarded_by: shown.guarded.as_deref(),
                 observed_by: shown.observed.as_deref(),
+                observed_mode: shown.observed.as_ref().and(shown.mode.as_deref()),
                 history: shown.history.as_ref().map(|it| it.line.as_str()),
                 since_usec: since(shown).map(|it| it.usec),
                 by: since(shown)

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::diagnostic::{Findings, quoted};
 use super::super::duration;
+use super::super::file::Span;
 use super::super::suggest::nearest;
 use super::values::{in_order, integer, string, strings};
 use super::{Item, type_of, unknown_field};
@@ -16,7 +17,8 @@ use crate::resource::Unit;
 /// The [guard] table of one file; what is absent is `None`.
 #[derive(Debug, Default)]
 pub(in super::super) struct Guard {
-    pub(in super::super) mode: Option<Mode>,
+    /// With its place.
+    pub(in super::super) mode: Option<(Mode, Span)>,
     pub(in super::super) sweep: Option<Duration>,
     pub(in super::super) settle: Option<Duration>,
     pub(in super::super) burst: Option<u32>,
@@ -39,7 +41,10 @@ pub(super) fn guard(table: &DeTable<'_>, findings: &mut Findings) -> Guard {
     let mut guard = Guard::default();
     for (key, value) in in_order(table) {
         match key.get_ref().as_ref() {
-            "mode" => guard.mode = mode(value, findings),
+            "mode" => {
+                let span = Span::from(value.span());
+                guard.mode = mode(value, findings).map(|it| (it, span));
+            }
             "sweep" => guard.sweep = span_of_time(value, "sweep", SWEEP, findings),
             "settle" => guard.settle = span_of_time(value, "settle", SETTLE, findings),
             "burst" => guard.burst = number(value, "burst", BURST, findings),
