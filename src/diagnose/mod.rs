@@ -29,10 +29,10 @@ use std::time::{Duration, Instant};
 
 use crate::conntrack::Connection;
 use crate::diagnosis::observed::{
-    Answer, Link, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked,
+    Answer, Link, Marked, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked, Way,
 };
 use crate::diagnosis::trace::Trace;
-use crate::diagnosis::{Needed, node_end, with_rules};
+use crate::diagnosis::{Needed, mark_in_pod, node_end};
 use crate::drivers::conntrack;
 use crate::drivers::firewall;
 use crate::drivers::firewall::trace::{self, Flow, Tracer};
@@ -204,11 +204,11 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         }
     };
     let node = read_node(&mut inspector, &[family])?;
-    let addresses = [[packet.from, packet.to], [packet.to, packet.from]];
+    let packets = [(packet.clone(), false), (packet.reversed(), true)];
     let mut pods = [None, None];
-    for ((pod, end), addresses) in pods.iter_mut().zip(&ends).zip(addresses) {
+    for ((pod, end), (packet, is_reply)) in pods.iter_mut().zip(&ends).zip(packets) {
         if let Some(space) = end {
-            let read = read_pod(space, addresses, &spaces, &node);
+            let read = read_pod(space, (&packet, is_reply), &spaces, &node);
             let what = format!("reading {}", space.shown());
             *pod = Some(read.map_err(|error| failed(&what, &error))?);
         }
@@ -274,13 +274,6 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     // Last: all else is done until their pace lets them follow.
     let ends = ends.each_ref().map(Option::as_ref);
     send_long(question, ends, &mut pace, &mut seen, &mut log)?;
-    for (index, is_read) in with_rules(&seen).into_iter().enumerate() {
-        if let (Some(space), Some(pod), true) = (ends[index], &mut seen.pods[index], is_read) {
-            let read = space.within(|| Ok(firewall::inspect(family)));
-            let read = read.map_err(|error| plain(&error));
-            pod.firewall = Some(read.and_then(|it| it));
-        }
-    }
     Ok(Observed { seen, log })
 }
 
@@ -438,18 +431,27 @@ fn read(key: SysctlKey) -> Option<(SysctlKey, Value)> {
 
 fn read_pod(
     space: &Space,
-    [own, to]: [IpAddr; 2],
+    (packet, is_reply): (&Packet, bool),
     spaces: &Spaces,
     node: &Network,
 ) -> io::Result<Pod> {
-    let family = Prefix::whole(own).family();
-    let (network, answer, ttl) = space.within(|| {
+    let (own, to) = (packet.from, packet.to);
+    let family = packet.family();
+    let (network, firewall, mark, answer, ttl) = space.within(|| {
         let mut inspector = Inspector::open()?;
         let network = inspector.network(&listings(&[family]));
         let network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
-        let answer = inspector.way(own, to, None, 0);
+        let mut answer = inspector.way(own, to, None, 0);
+        let firewall = firewall::inspect(family);
+        let mut mark = Marked::default();
+        if let (Ok(firewall), Answer::Way(Way { dev: Some(dev), .. })) = (&firewall, &answer) {
+            mark = mark_in_pod(&network, firewall, (packet, is_reply), dev.as_str());
+        }
+        if mark.value != 0 {
+            answer = inspector.way(own, to, None, mark.value);
+        }
         let ttl = ttl(family, &answer);
-        Ok((network, answer, ttl))
+        Ok((network, firewall, mark, answer, ttl))
     })?;
     Ok(Pod {
         address: own,
@@ -460,8 +462,9 @@ fn read_pod(
         others: spaces.others(own, space.inode, node),
         rivals: spaces.rivals(&answer, space, node),
         answer,
+        mark,
         ttl,
-        firewall: None,
+        firewall,
     })
 }
 

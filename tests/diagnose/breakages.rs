@@ -675,6 +675,115 @@ static BREAKAGES: &[Breakage] = &[
             (Node, "ip neighbour flush dev INGRESS"),
         ],
     ),
+    broken(
+        "rule",
+        "in POD: filter OUTPUT rule 1 drops it",
+        &[(Pod, "iptables -A OUTPUT -d 8.0.0.0/8 -j DROP")],
+    ),
+    broken(
+        "rule",
+        "in POD: filter INPUT rule 1 drops it",
+        &[(Pod, "iptables -A INPUT -s 8.8.8.8 -m conntrack --ctstate ESTABLISHED -j DROP")],
+    ),
+    broken(
+        "policy",
+        "in POD: the policy of inet own out is drop",
+        &[(
+            Pod,
+            "nft add table inet own
+             nft 'add chain inet own out { type filter hook output priority 0; policy drop; }'
+             nft add rule inet own out meta skuid 1000 ip daddr 9.9.9.9 accept",
+        )],
+    ),
+    broken(
+        "rule",
+        "in POD: netdev own out rule 1 drops it",
+        &[(
+            Pod,
+            "nft add table netdev own
+             nft 'add chain netdev own out { type filter hook egress device eth0 priority 0; }'
+             nft add rule netdev own out ip daddr 8.8.8.8 drop",
+        )],
+    ),
+    broken(
+        "pod-route",
+        "in POD: mangle OUTPUT rule 1 marks it 0x5",
+        &[(
+            Pod,
+            "iptables -t mangle -A OUTPUT -d 8.0.0.0/8 -j MARK --set-mark 0x5
+             ip rule add fwmark 0x5 lookup 100; ip route add blackhole default table 100",
+        )],
+    ),
+    broken(
+        "pod-source",
+        "in POD: nat POSTROUTING rule 1 has it sent from 10.99.0.9",
+        &[(
+            Pod,
+            "iptables -t nat -A POSTROUTING -o eth0 -j SNAT --to-source 10.99.0.9",
+        )],
+    ),
+    // What is not tracked is neither translated nor of a connection.
+    broken(
+        "rule",
+        "raw PREROUTING rule 1 exempts it from connection tracking",
+        &[(Node, "iptables -t raw -A PREROUTING -s POD -j CT --notrack")],
+    ),
+    broken(
+        "rule",
+        "raw PREROUTING rule 1 exempts it from connection tracking",
+        &[(Node, "iptables -t raw -A PREROUTING -i eth0 -p icmp -j CT --notrack")],
+    ),
+    broken(
+        "rule",
+        "inet own pre rule 1 exempts it from connection tracking",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own pre { type filter hook prerouting priority raw - 1; }'
+             nft add rule inet own pre ip saddr 8.8.8.8 notrack",
+        )],
+    ),
+    // The reply is of no connection in the pod.
+    broken(
+        "rule",
+        "in POD: raw OUTPUT rule 1 exempts the request from connection tracking",
+        &[(
+            Pod,
+            "iptables -t raw -A OUTPUT -j CT --notrack; iptables -P INPUT DROP
+             iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        )],
+    ),
+    broken(
+        "ttl",
+        "mangle PREROUTING rule 1 sets its TTL to 1",
+        &[(Node, "iptables -t mangle -A PREROUTING -i INGRESS -j TTL --ttl-set 1")],
+    ),
+    broken(
+        "ttl",
+        "inet own pre rule 1 sets its TTL to 1",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own pre { type filter hook prerouting priority mangle; }'
+             nft add rule inet own pre ip saddr 8.8.8.8 ip ttl set 1",
+        )],
+    ),
+    broken(
+        "ttl",
+        "in POD: mangle POSTROUTING rule 1 sets its TTL to 0",
+        &[(Pod, "iptables -t mangle -A POSTROUTING -j TTL --ttl-dec 200")],
+    ),
+    broken(
+        "ttl",
+        "the pod POD sends packets with a TTL of 1",
+        &[(Pod, "sysctl -qw net.ipv4.ip_default_ttl=1")],
+    ),
+    broken(
+        "ttl",
+        "the pod POD sends packets with a TTL of 1",
+        &[(Pod, "ip route replace default via GATEWAY dev eth0 hoplimit 1")],
+    )
+    .elsewhere(),
     // Rules of a bridge.
     broken(
         "rule",

@@ -121,6 +121,24 @@ const HEALTHY: &[(&[Style], &str)] = &[
          ip xfrm policy add src NETWORK dst 8.8.8.8 dir out priority 9 action block
          ip xfrm policy add src NETWORK dst 8.8.0.0/16 dir out priority 8",
     ),
+    // Tunnels are not tracked, as with Cilium.
+    (
+        &Style::ALL,
+        "for it in PREROUTING OUTPUT; do iptables -t raw -A $it -p udp --dport 8472 -j CT --notrack; done
+         iptables -P FORWARD DROP; iptables -A FORWARD -m conntrack --ctstate UNTRACKED,INVALID -j DROP
+         iptables -A FORWARD -m conntrack --ctstate NEW,RELATED,ESTABLISHED -j ACCEPT",
+    ),
+    (
+        &Style::ALL,
+        "iptables -t mangle -A PREROUTING -j TTL --ttl-inc 1; iptables -t mangle -A POSTROUTING -j TTL --ttl-set 64",
+    ),
+    // As with the CNI plugin of AWS.
+    (
+        &Style::ALL,
+        "iptables -t mangle -A PREROUTING -i eth0 -j CONNMARK --set-xmark 0x80/0x80
+         iptables -t mangle -A PREROUTING -i cali+ -j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80
+         ip rule add fwmark 0x80/0x80 lookup main priority 1024; ip rule add from NETWORK lookup main priority 1536",
+    ),
     // Those of the same network are answered.
     (&[Style::Bridged], "sysctl -qw net.ipv4.conf.all.arp_ignore=2"),
     (&Style::ALL, "sysctl -qw net.ipv4.conf.all.arp_ignore=3"),

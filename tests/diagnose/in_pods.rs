@@ -1,6 +1,11 @@
 //! What pods themselves drop: their interface sees it, and no program gets it.
 
-use crate::lab::{Lab, OUTSIDE, POD_LINK, Style, causes};
+use std::error::Error;
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::lab::{Host, Lab, OUTSIDE, POD_LINK, Style, causes};
 
 const PROTOCOLS: [&[&str]; 3] = [&[], &["--port", "tcp/7"], &["--port", "udp/7"]];
 
@@ -232,5 +237,148 @@ fn a_pod_that_has_the_address_of_the_destination_sends_nothing() {
         lab.node.run(fix.split(';').next().expect("a command"));
         let (code, found) = lab.of_pod();
         assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    }
+}
+
+/// The rows that are not fine.
+fn open_rows(found: &Value) -> Vec<&str> {
+    let rows = found["rows"].as_array().expect("rows").iter();
+    let open = rows.filter(|it| it["level"] != "ok");
+    open.filter_map(|it| it["text"].as_str()).collect()
+}
+
+fn listen(host: &Host, address: &str) -> TcpListener {
+    let listen = || Ok::<_, Box<dyn Error + Send + Sync>>(TcpListener::bind(address)?);
+    host.namespace.within(listen).expect("a listener")
+}
+
+#[test]
+fn rules_of_pods_that_pass_what_they_must_are_fine() {
+    for lines in [
+        // As of Docker's resolver.
+        "iptables -t nat -A OUTPUT -d 127.0.0.11 -p udp --dport 53 -j DNAT --to-destination 127.0.0.11:4053
+         iptables -t nat -A POSTROUTING -s 127.0.0.11 -p udp --sport 4053 -j SNAT --to-source :53",
+        "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE",
+        "for it in INPUT OUTPUT FORWARD; do iptables -P $it DROP; done
+         iptables -A OUTPUT -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT
+         iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "iptables -t mangle -A OUTPUT -j MARK --set-mark 0x5
+         ip rule add fwmark 0x5 lookup 100; ip route add default via 169.254.1.1 dev eth0 table 100
+         ip route replace default dev lo",
+        "nft add table inet own
+         nft 'add chain inet own out { type filter hook output priority 0; policy drop; }'
+         nft add rule inet own out oifname eth0 accept
+         nft 'add chain inet own in { type filter hook input priority 0; policy drop; }'
+         nft 'add rule inet own in ct state vmap { related : accept, established : accept, invalid : drop }'",
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.pod.run(lines);
+        for protocol in PROTOCOLS {
+            let asked = [&[lab.style.pod(), OUTSIDE], protocol].concat();
+            let (code, found) = lab.diagnose(&asked);
+            assert_eq!(code, 0, "{lines} {protocol:?}: {found:#}");
+            assert!(open_rows(&found).is_empty(), "{lines}: {found:#}");
+            let (code, found) = lab.diagnose(&[&asked[..], &["--no-probe"]].concat());
+            assert_eq!(code, 0, "{lines} {protocol:?}: {found:#}");
+        }
+    }
+}
+
+/// As with a proxy beside the program of a pod: what it sends is the proxy's.
+#[test]
+fn what_a_pod_sends_elsewhere_is_unknown() {
+    let lab = Lab::new(Style::Routed);
+    let _proxy = listen(&lab.pod, "0.0.0.0:15001");
+    lab.pod.run(
+        "iptables -t nat -N PROXY; iptables -t nat -A OUTPUT -p tcp -j PROXY
+         iptables -t nat -A PROXY -m owner --uid-owner 1337 -j RETURN
+         iptables -t nat -A PROXY -d 127.0.0.1/32 -j RETURN
+         iptables -t nat -A PROXY -p tcp -j REDIRECT --to-ports 15001",
+    );
+    let asked = [lab.style.pod(), OUTSIDE, "--port", "tcp/7"];
+    for more in [&[][..], &["--no-probe"]] {
+        let (code, found) = lab.diagnose(&[&asked[..], more].concat());
+        let verdict = (code, &found["verdict"]);
+        assert_eq!(verdict, (3, &"unknown".into()), "{found:#}");
+        let open = open_rows(&found);
+        let expected = "in 10.65.0.2: nat PROXY rule 3 may match before nat OUTPUT policy: -p tcp";
+        assert!(open[0].starts_with(expected), "{found:#}");
+    }
+    lab.pod.run(
+        "iptables -t nat -F PROXY
+         iptables -t nat -A PROXY -p tcp -d 8.8.8.8 -j DNAT --to-destination 9.9.9.9:53",
+    );
+    let (code, found) = lab.diagnose(&asked);
+    assert_eq!(code, 3, "{found:#}");
+    let expected = "in 10.65.0.2: nat PROXY rule 1 translates its destination to 9.9.9.9:53; run: \
+                    netguard diagnose 10.65.0.2 9.9.9.9 --port tcp/53";
+    assert_eq!(open_rows(&found)[0], expected, "{found:#}");
+}
+
+/// Probes are of programs of root.
+#[test]
+fn rules_for_other_programs_are_noted() {
+    for rule in [
+        "iptables -A OUTPUT -m owner --uid-owner 1000 -j DROP",
+        "nft add table inet own
+         nft 'add chain inet own out { type filter hook output priority 0; }'
+         nft add rule inet own out meta skuid 1000 drop",
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.pod.run(rule);
+        let asked = [lab.style.pod(), OUTSIDE];
+        let (code, found) = lab.diagnose(&asked);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        let open = open_rows(&found);
+        let is_it = open[0].ends_with("drop; it depends on the program")
+            || open[0].ends_with("DROP; it depends on the program");
+        assert!(open.len() == 1 && is_it, "{found:#}");
+        let page = String::from_utf8(lab.netguard(&asked).stdout).expect("UTF-8");
+        let end = "The probes were answered; whether packets of all programs are is not known.\n";
+        assert!(page.ends_with(end), "{page}");
+        // What is forwarded is of no program.
+        let lab = Lab::new(Style::Routed);
+        lab.node
+            .run("iptables -t mangle -A POSTROUTING -m owner --uid-owner 0-99999 -j DROP");
+        let (code, found) = lab.of_pod();
+        assert_eq!(code, 0, "{found:#}");
+        assert!(open_rows(&found).is_empty(), "{found:#}");
+    }
+}
+
+#[test]
+fn rules_of_pods_that_drop_data_are_noted() {
+    for (of_pod, of_other, expected) in [
+        (
+            "true",
+            "iptables -A INPUT -p tcp --tcp-flags PSH PSH -j DROP",
+            "in 10.65.0.3: filter INPUT rule 1 drops packets with data",
+        ),
+        (
+            "true",
+            "iptables -A OUTPUT -p tcp -m connbytes --connbytes 1000: --connbytes-dir both \
+                 --connbytes-mode bytes -j DROP",
+            "in 10.65.0.3: filter OUTPUT rule 1 may match before filter OUTPUT policy: -p tcp -m \
+             connbytes --connbytes 1000 --connbytes-mode bytes --connbytes-dir both -j DROP",
+        ),
+        (
+            "iptables -A OUTPUT -p tcp -m length --length 1400: -j DROP",
+            "true",
+            "in 10.65.0.2: filter OUTPUT rule 1 may drop packets with data: -p tcp -m length \
+             --length 1400:65535 -j DROP",
+        ),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        let other = lab.add_pod(3);
+        let _listener = listen(&other, "10.65.0.3:7");
+        lab.pod.run(of_pod);
+        other.run(of_other);
+        let asked = [lab.style.pod(), "10.65.0.3", "--port", "tcp/7"];
+        let (code, found) = lab.diagnose(&asked);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        assert_eq!(open_rows(&found), [expected], "{found:#}");
+        let page = String::from_utf8(lab.netguard(&asked).stdout).expect("UTF-8");
+        let end = "A connection was opened; whether data passes is not known.\n";
+        assert!(page.ends_with(end), "{page}");
     }
 }

@@ -158,3 +158,56 @@ fn what_is_not_understood_of_a_bridge_is_unknown() {
     assert!(found.to_string().contains(words), "{found:#}");
     assert!(causes(&found).is_empty(), "{found:#}");
 }
+
+/// Whether rules see what passes a bridge: the parameter of all, or the bridge's own.
+#[test]
+fn rules_see_what_passes_a_bridge_where_they_are_called() {
+    let called = "ip link set cni0 type bridge nf_call_iptables 1";
+    for (calls, is_seen) in [
+        ("sysctl -qw net.bridge.bridge-nf-call-iptables=1", true),
+        (called, true),
+        ("true", false),
+    ] {
+        let lab = Lab::new(Style::Bridged);
+        let _other = lab.add_pod(3);
+        lab.node.run(&format!(
+            "sysctl -qw net.bridge.bridge-nf-call-iptables=0; {calls}
+             iptables -A FORWARD -d 10.244.1.3 -j DROP"
+        ));
+        for more in [&[][..], &["--no-probe"]] {
+            let (code, found) = within_bridge(&lab, more);
+            let first = causes(&found).first().copied().cloned().unwrap_or_default();
+            let expected = if is_seen {
+                "filter FORWARD rule 1 drops it".into()
+            } else {
+                Value::Null
+            };
+            let verdict = (code, &first["text"]);
+            assert_eq!(
+                verdict,
+                (i32::from(is_seen), &expected),
+                "{calls}: {found:#}"
+            );
+        }
+    }
+    if !has_arptables() {
+        return;
+    }
+    for (value, is_seen) in [("1", true), ("0", false)] {
+        let lab = Lab::new(Style::Bridged);
+        let _other = lab.add_pod(3);
+        lab.node.run(&format!(
+            "sysctl -qw net.bridge.bridge-nf-call-arptables={value}
+             arptables-legacy -A FORWARD -j DROP"
+        ));
+        lab.pod.run("ip neighbour flush dev eth0");
+        let (code, found) = within_bridge(&lab, &["--no-probe"]);
+        assert_eq!(code, if is_seen { 3 } else { 0 }, "{value}: {found:#}");
+        let is_told = found
+            .to_string()
+            .contains("arptables-legacy FORWARD may drop ARP");
+        assert_eq!(is_told, is_seen, "{value}: {found:#}");
+        let (code, found) = within_bridge(&lab, &[]);
+        assert_eq!(code, if is_seen { 4 } else { 0 }, "{value}: {found:#}");
+    }
+}

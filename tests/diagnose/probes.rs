@@ -320,13 +320,13 @@ fn rules_that_drop_data_of_a_connection_are_unknown() {
         (accepting, None),
         (
             "iptables -t mangle -A FORWARD -p tcp --tcp-flags PSH PSH -j DROP",
-            Some("packets with data: dropped by mangle FORWARD rule 1"),
+            Some("mangle FORWARD rule 1 drops packets with data"),
         ),
         (
             "nft add table inet own
              nft 'add chain inet own mine { type filter hook forward priority 10; }'
              nft add rule inet own mine tcp flags psh drop",
-            Some("packets with data: dropped by "),
+            Some("inet own mine rule 1 drops packets with data"),
         ),
         (
             "iptables -A FORWARD -p tcp -m length --length 1400: -j DROP",
@@ -352,7 +352,7 @@ fn rules_that_drop_data_of_a_connection_are_unknown() {
         match expected {
             None => assert!(unknown.is_empty(), "{lines}: {found:#}"),
             Some(expected) => assert!(
-                !unknown.is_empty() && unknown.iter().all(|it| it.starts_with(expected)),
+                matches!(unknown[..], [only] if only.starts_with(expected)),
                 "{lines}: {found:#}"
             ),
         }
@@ -364,6 +364,77 @@ fn rules_that_drop_data_of_a_connection_are_unknown() {
             "{page}"
         );
     }
+}
+
+/// What it is translated to is known, and so is what rules do with data.
+#[test]
+fn a_connection_to_a_service_works() {
+    for (lines, end) in [
+        ("true", "It works.\n"),
+        (
+            "iptables -t mangle -A FORWARD -p tcp --dport 8 --tcp-flags PSH PSH -j DROP",
+            "A connection was opened; whether data passes is not known.\n",
+        ),
+        (
+            "iptables -t mangle -A FORWARD -i cali3 -p tcp --sport 8 --tcp-flags PSH PSH -j DROP",
+            "A connection was opened; whether data passes is not known.\n",
+        ),
+        // Replies come from elsewhere than the service.
+        (
+            "iptables -A FORWARD -i eth0 -d 10.65.0.2 -j DROP",
+            "It works.\n",
+        ),
+        ("sysctl -qw net.ipv4.conf.eth0.forwarding=0", "It works.\n"),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        let other = lab.add_pod(3);
+        let listen = || Ok::<_, Box<dyn Error + Send + Sync>>(TcpListener::bind("10.65.0.3:8")?);
+        let _listener = other.namespace.within(listen).expect("a listener");
+        lab.node.run(
+            "iptables -t nat -A PREROUTING -d 10.96.0.10 -p tcp -j DNAT --to-destination 10.65.0.3:8",
+        );
+        lab.node.run(lines);
+        let asked = [lab.style.pod(), "10.96.0.10", "--port", "tcp/7"];
+        let output = lab.netguard(&asked);
+        let page = String::from_utf8(output.stdout).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(0), "{lines}: {page}");
+        assert!(page.ends_with(end), "{lines}: {page}");
+        let (_, found) = lab.diagnose(&[&asked[..], &["--no-probe"]].concat());
+        assert!(causes(&found).is_empty(), "{lines}: {found:#}");
+    }
+}
+
+/// The node leaves the next router nothing to forward it with.
+#[test]
+fn what_the_next_router_drops_is_found() {
+    let lab = Lab::new(Style::Routed);
+    let beyond = lab.add_pod(9);
+    // A host behind that router.
+    lab.outside.run(&format!(
+        "ip address del {OUTSIDE}/32 dev lo; sysctl -qw net.ipv4.ip_forward=1
+         ip link add beyond type veth peer name eth1 netns /proc/{}/ns/net
+         ip link set beyond up; sysctl -qw net.ipv4.conf.beyond.proxy_arp=1
+         ip route add {OUTSIDE} dev beyond",
+        beyond.pid()
+    ));
+    beyond.run(&format!(
+        "ip link del eth0; ip address add {OUTSIDE}/32 dev eth1; ip link set eth1 up
+         ip route add default dev eth1"
+    ));
+    let (code, found) = lab.of_pod();
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    lab.node
+        .run("iptables -t mangle -A POSTROUTING -o eth0 -j TTL --ttl-set 1");
+    let (code, found) = lab.of_pod();
+    let first = causes(&found).first().copied().cloned().unwrap_or_default();
+    let expected = "mangle POSTROUTING rule 1 sets its TTL to 1";
+    assert_eq!((code, &first["text"]), (1, &expected.into()), "{found:#}");
+    // Without probes it may be the router's own address.
+    let (code, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+    assert_eq!(code, 3, "{found:#}");
+    lab.node.run(first["fix"].as_str().expect("a command"));
+    let (code, _) = lab.of_pod();
+    assert_eq!(code, 0);
 }
 
 /// An unanswered probe of another run is no connection that waits for its translation.

@@ -229,7 +229,8 @@ mod tests {
                 others: Vec::new(),
                 rivals: Vec::new(),
                 ttl: None,
-                firewall: None,
+                firewall: Ok(crate::diagnosis::firewall::Firewall::default()),
+                mark: crate::diagnosis::Marked::default(),
             });
             let found = named(seen, cause, Ok(&[]), Ok(&[]));
             assert_eq!(found.as_deref(), expected, "{bridge}");

@@ -6,8 +6,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use super::matching::{Arp, Mark, PAYLOAD, Traffic};
-use super::matching::{Match, Matching, mark};
+pub(super) use super::matching::is_of_program;
+pub use super::matching::{Arp, Mark, PAYLOAD, Tracking, Traffic};
+use super::matching::{Match, Matching, parse_mark};
 use super::native;
 use super::packet::Seen;
 use crate::resource::{FirewallTable, SetName, State, words_of_line};
@@ -43,6 +44,8 @@ pub struct Foreign {
     pub hook: Option<String>,
     /// Whether only the first packet of a connection passes it.
     pub is_nat: bool,
+    /// Whether packets pass it before their connections are tracked.
+    pub is_before_tracking: bool,
     /// The interfaces that it is for; none where it is for all.
     pub devices: Vec<String>,
     /// The table and the chain, with the rules of that table; nothing where they are not followed.
@@ -52,7 +55,7 @@ pub struct Foreign {
 impl Foreign {
     /// Whether a packet passes it, as one of a connection.
     pub fn is_passed_by(&self, traffic: &Traffic<'_>) -> bool {
-        !self.is_nat || !traffic.is_reply
+        !self.is_nat || traffic.opens()
     }
 
     /// Whether it is for this interface, among others.
@@ -184,6 +187,38 @@ pub struct Outcome {
     pub unsure: Vec<Place>,
     /// Its mark then.
     pub mark: Mark,
+    /// Its time to live then.
+    pub ttl: Option<u8>,
+    /// How it is tracked then.
+    pub tracking: Tracking,
+    /// The rules that have changed it.
+    pub changed: BTreeMap<Change, Place>,
+}
+
+impl Outcome {
+    /// A packet that meets no such chain.
+    fn passed(traffic: &Traffic<'_>) -> Outcome {
+        Outcome {
+            fate: Fate::Accepted,
+            by: None,
+            unsure: Vec::new(),
+            mark: traffic.mark,
+            ttl: traffic.ttl,
+            tracking: traffic.tracking,
+            changed: BTreeMap::new(),
+        }
+    }
+}
+
+/// What rules change of a packet that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Its mark.
+    Mark,
+    /// Its time to live.
+    Ttl,
+    /// Whether it is tracked.
+    Tracking,
 }
 
 /// How many rules are followed: those that call each other in a circle end there.
@@ -195,8 +230,9 @@ struct Walk<'a> {
     ruleset: &'a Ruleset,
     sets: &'a BTreeMap<SetName, Seen<State>>,
     table: FirewallTable,
-    traffic: &'a Traffic<'a>,
-    mark: Mark,
+    /// The packet as it is so far.
+    traffic: Traffic<'a>,
+    changed: BTreeMap<Change, Step<'a>>,
     unsure: Vec<(Fate, Place)>,
     steps: usize,
     /// The rules that have called the chain.
@@ -252,6 +288,9 @@ impl Firewall {
         chain: &str,
         traffic: &Traffic<'_>,
     ) -> Outcome {
+        if table == FirewallTable::Nat && !traffic.opens() {
+            return Outcome::passed(traffic);
+        }
         self.walk(ruleset, table, chain, traffic, Vec::new()).0
     }
 
@@ -269,8 +308,8 @@ impl Firewall {
             ruleset,
             sets: &self.sets,
             table,
-            traffic,
-            mark: traffic.mark,
+            traffic: *traffic,
+            changed: BTreeMap::new(),
             unsure: Vec::new(),
             steps: 0,
             callers: Vec::new(),
@@ -279,13 +318,7 @@ impl Firewall {
         };
         let key = (table, chain.to_owned());
         let Some(((_, chain), first)) = ruleset.chains.get_key_value(&key) else {
-            let outcome = Outcome {
-                fate: Fate::Accepted,
-                by: None,
-                unsure: Vec::new(),
-                mark: traffic.mark,
-            };
-            return (outcome, Vec::new());
+            return (Outcome::passed(traffic), Vec::new());
         };
         let (fate, by) = match walk.chain(chain, first, true, 0) {
             End::Fate(fate, by) => (fate, by),
@@ -308,11 +341,16 @@ impl Firewall {
         };
         let other = |(own, _): &(Fate, Place)| *own != fate;
         let unsure = walk.unsure.into_iter().filter(other);
+        let changed = walk.changed.into_iter();
+        let changed = changed.filter_map(|(what, step)| Some((what, ruleset.place(table, step)?)));
         let outcome = Outcome {
             fate,
             by,
             unsure: unsure.map(|(_, place)| place).collect(),
-            mark: walk.mark,
+            mark: walk.traffic.mark,
+            ttl: walk.traffic.ttl,
+            tracking: walk.traffic.tracking,
+            changed: changed.collect(),
         };
         (outcome, walk.ends)
     }
@@ -410,9 +448,10 @@ impl Firewall {
                 let translates =
                     |target: &Target<'_>| ["MASQUERADE", "SNAT"].contains(&target.name);
                 let (words, _) = all.find(|(_, target)| translates(target))?;
-                let mut matching = Matching::new(&self.sets, traffic);
+                let mut traffic = *traffic;
                 // It may be set on the way there.
-                matching.mark.known = 0;
+                traffic.mark.known = 0;
+                let mut matching = Matching::new(&self.sets, &traffic);
                 matching.all(words);
                 Some(Translator {
                     place: ruleset.place(table, (name.as_str(), index))?,
@@ -590,17 +629,31 @@ impl<'a> Walk<'a> {
             "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
             "RETURN" => return self.leave(step, is_certain),
             "MARK" => {
+                self.changed.insert(Change::Mark, step);
                 self.set_mark(target.options, is_certain);
+                return Next::On;
+            }
+            "TTL" | "HL" => {
+                self.changed.insert(Change::Ttl, step);
+                let ttl = target.ttl(self.traffic.ttl);
+                self.traffic.ttl = ttl.filter(|_| is_certain);
                 return Next::On;
             }
             // Neither translation nor the state of a connection is as for others then.
             "CT" | "NOTRACK" if target.is_untracked() => {
-                self.doubt(Fate::Elsewhere, step);
+                match is_certain {
+                    true => {
+                        self.changed.insert(Change::Tracking, step);
+                        self.traffic.tracking = Tracking::Exempt;
+                    }
+                    false => self.doubt(Fate::Elsewhere, step),
+                }
                 return Next::On;
             }
             "CONNMARK" => {
                 if target.options.iter().any(|it| it == "--restore-mark") {
-                    self.mark.known = 0;
+                    self.changed.insert(Change::Mark, step);
+                    self.traffic.mark.known &= !target.restored();
                 }
                 return Next::On;
             }
@@ -648,8 +701,7 @@ impl<'a> Walk<'a> {
     /// Those of the rules that one stands for that match, or may; and whether that is certain.
     fn met<'b>(&self, all: &'b [Vec<String>]) -> Vec<(&'b [String], bool)> {
         let matched = |words: &'b Vec<String>| {
-            let mut matching = Matching::new(self.sets, self.traffic);
-            matching.mark = self.mark;
+            let mut matching = Matching::new(self.sets, &self.traffic);
             matching.all(split(words).0);
             let is_met = matching.result == Match::Yes;
             (matching.result != Match::No).then_some((words.as_slice(), is_met))
@@ -663,31 +715,32 @@ impl<'a> Walk<'a> {
     }
 
     fn set_mark(&mut self, options: &[String], is_certain: bool) {
+        let mark = &mut self.traffic.mark;
         let [how, value, ..] = options else {
-            self.mark.known = 0;
+            mark.known = 0;
             return;
         };
-        let Some((value, mask)) = mark(value) else {
-            self.mark.known = 0;
+        let Some((value, mask)) = parse_mark(value) else {
+            mark.known = 0;
             return;
         };
         let (value, mask) = match how.as_str() {
-            "--set-xmark" => (self.mark.value & !mask ^ value, mask | value),
-            "--set-mark" => (self.mark.value & !mask | value, mask | value),
-            "--or-mark" => (self.mark.value | value, value),
-            "--and-mark" => (self.mark.value & value, !value),
+            "--set-xmark" => (mark.value & !mask ^ value, mask | value),
+            "--set-mark" => (mark.value & !mask | value, mask | value),
+            "--or-mark" => (mark.value | value, value),
+            "--and-mark" => (mark.value & value, !value),
             _ => {
-                self.mark.known = 0;
+                mark.known = 0;
                 return;
             }
         };
         match is_certain {
             // What was unknown of the bits that are set is known now.
             true => {
-                self.mark.value = value;
-                self.mark.known |= mask;
+                mark.value = value;
+                mark.known |= mask;
             }
-            false => self.mark.known &= !mask,
+            false => mark.known &= !mask,
         }
     }
 }
@@ -705,11 +758,17 @@ pub(super) fn dropping(rule: &str) -> Option<bool> {
 
 /// Where a rule of DNAT sends packets, where that is one address; and to which port.
 pub(super) fn destination(rule: &str) -> Option<(IpAddr, Option<u16>)> {
+    translation(rule, "--to-destination")
+}
+
+/// The source that a rule of SNAT gives packets, where that is one address.
+pub(super) fn source(rule: &str) -> Option<IpAddr> {
+    Some(translation(rule, "--to-source")?.0)
+}
+
+fn translation(rule: &str, option: &str) -> Option<(IpAddr, Option<u16>)> {
     let end = end(rule)?;
-    let text = end
-        .iter()
-        .skip_while(|it| *it != "--to-destination")
-        .nth(1)?;
+    let text = end.iter().skip_while(|it| *it != option).nth(1)?;
     if let Ok(address) = text.parse() {
         return Some((address, None));
     }
@@ -734,6 +793,29 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// The time to live that it gives a packet with this one.
+    fn ttl(&self, own: Option<u8>) -> Option<u8> {
+        let [how, value, ..] = self.options else {
+            return None;
+        };
+        let value = value.parse().ok()?;
+        match how.rsplit('-').next()? {
+            "set" => Some(value),
+            "dec" => Some(own?.saturating_sub(value)),
+            "inc" => Some(own?.saturating_add(value)),
+            _ => None,
+        }
+    }
+
+    /// The bits of the mark that it takes from the connection.
+    fn restored(&self) -> u32 {
+        let options = self.options.iter();
+        let mask = options.skip_while(|it| *it != "--nfmask").nth(1);
+        mask.map_or(u32::MAX, |it| {
+            parse_mark(it).map_or(u32::MAX, |(mask, _)| mask)
+        })
+    }
+
     /// Whether the packet belongs to no connection then.
     fn is_untracked(&self) -> bool {
         self.name == "NOTRACK" || self.options.iter().any(|it| it == "--notrack")
@@ -943,8 +1025,35 @@ mod tests {
                 "Accepted filter FORWARD policy; ",
             ),
             (
-                "-A FORWARD -j CT --notrack",
+                "-A FORWARD -j CT --notrack\n-A FORWARD -m conntrack --ctstate NEW -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -j CT --notrack\n\
+                 -A FORWARD -m conntrack --ctstate INVALID,UNTRACKED -j DROP",
+                "Dropped filter FORWARD rule 2; ",
+            ),
+            (
+                "-A FORWARD -m limit --limit 5/sec -j CT --notrack",
                 "Accepted filter FORWARD policy; filter FORWARD rule 1",
+            ),
+            (
+                "-A FORWARD -j TTL --ttl-set 3\n-A FORWARD -j TTL --ttl-dec 1\n\
+                 -A FORWARD -m ttl --ttl-eq 2 -j DROP",
+                "Dropped filter FORWARD rule 3; ",
+            ),
+            (
+                "-A FORWARD -m limit --limit 5/sec -j TTL --ttl-set 3\n\
+                 -A FORWARD -m ttl --ttl-eq 2 -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 2",
+            ),
+            (
+                "-A FORWARD -m owner --uid-owner 0-1000 -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -m owner ! --uid-owner 0 -j DROP",
+                "Dropped filter FORWARD rule 1; ",
             ),
             (
                 "-A FORWARD -j CT --zone 1",

@@ -1,6 +1,6 @@
 //! What is found by all that was read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::checks::Case;
@@ -15,14 +15,6 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
     let legs = Leg::both(seen);
     let own = seen.node.own();
     let (mut rows, is_diverted) = along(seen, &legs, &own);
-    if let Some(Ok(it)) = &seen.probes
-        && it.answered == 0
-        && probes::returned(seen) == it.sent
-    {
-        // It is the pod that does not take them in.
-        let why = "replies come back anyway";
-        rows.iter_mut().for_each(|row| refute(row, false, why));
-    }
     let is_explained = rows.iter().any(|it| it.cause.is_some());
     let mut probed = probes::judge(seen, &legs, &own, is_explained, is_diverted);
     if probed.as_ref().is_some_and(|it| it.level == Level::Ok) {
@@ -60,16 +52,36 @@ pub fn judge(seen: &Observations) -> Vec<Row> {
 /// known.
 fn along(seen: &Observations, legs: &[Leg<'_>; 2], own: &BTreeSet<IpAddr>) -> (Vec<Row>, bool) {
     let mut rows: Vec<Row> = Vec::new();
-    let (mut is_translated, mut is_diverted) = (false, false);
+    let (mut is_translated, mut is_diverted, mut is_redirected) = (false, false, false);
     let is_lost = probes::is_lost(seen, legs);
     let is_answered = probes::returned(seen) > 0;
+    let mut exempt = BTreeMap::new();
+    // It is the pod that does not take them in.
+    let is_back = seen.probes.as_ref().is_some_and(|it| {
+        let probes = it.as_ref().ok();
+        probes.is_some_and(|it| it.answered == 0 && probes::returned(seen) == it.sent)
+    });
     for leg in legs {
         let mut case = Case::new(seen, leg, own);
         case.is_translated = is_translated;
+        case.is_diverted |= is_diverted;
         (case.is_lost, case.is_answered) = (is_lost, is_answered);
+        case.exempt = std::mem::take(&mut exempt);
         case.check();
+        if !leg.is_reply {
+            case.arrive();
+        }
+        if is_back {
+            let why = "replies come back anyway";
+            case.rows.iter_mut().for_each(|row| refute(row, false, why));
+        }
+        if leg.is_reply {
+            case.arrive();
+        }
         is_translated = case.is_translated;
         is_diverted |= case.is_diverted;
+        is_redirected |= case.is_redirected;
+        exempt = case.exempt;
         let mut found = case.rows;
         // A trace shows what was.
         if seen.node.link(CILIUM).is_some() && !matches!(seen.trace, Some(Ok(_))) {
@@ -89,8 +101,8 @@ fn along(seen: &Observations, legs: &[Leg<'_>; 2], own: &BTreeSet<IpAddr>) -> (V
             let is_same = |it: &Row| match &it.cause {
                 Some(cause) => row.cause.as_ref() == Some(cause),
                 None => {
-                    let are_notes = [it, row].iter().all(|it| it.level == Level::Note);
-                    are_notes && (&it.place, &it.words) == (&row.place, &row.words)
+                    let is_open = [Level::Note, Level::Unknown].contains(&it.level);
+                    is_open && (&it.place, &it.words) == (&row.place, &row.words)
                 }
             };
             rows.iter().any(is_same)
@@ -98,7 +110,7 @@ fn along(seen: &Observations, legs: &[Leg<'_>; 2], own: &BTreeSet<IpAddr>) -> (V
         found.retain(|row| !is_known(row));
         rows.extend(found);
     }
-    (rows, is_diverted)
+    (rows, is_diverted || is_redirected)
 }
 
 /// Of a reply that is fine one row is enough.
@@ -217,21 +229,25 @@ pub(super) mod tests {
         }
     }
 
-    /// A new connection is translated, whatever is not known of old ones.
-    #[test]
-    fn what_is_unknown_of_old_connections_is_a_note() {
-        let mut seen = nothing();
-        let key = SysctlKey::parse(IP_FORWARD).expect("a key");
-        seen.node.sysctls = [(key, Value::new("1"))].into();
-        let way = Way {
+    /// The kernel has a route.
+    fn anywhere() -> Answer {
+        Answer::Way(Way {
             dev: None,
             via: None,
             is_local: false,
             src: None,
             learned_mtu: None,
             ttl: None,
-        };
-        seen.answers = [Answer::Way(way.clone()), Answer::Way(way)];
+        })
+    }
+
+    /// A new connection is translated, whatever is not known of old ones.
+    #[test]
+    fn what_is_unknown_of_old_connections_is_a_note() {
+        let mut seen = nothing();
+        let key = SysctlKey::parse(IP_FORWARD).expect("a key");
+        seen.node.sysctls = [(key, Value::new("1"))].into();
+        seen.answers = [anywhere(), anywhere()];
         let mut ruleset = Ruleset::default();
         let key = (FirewallTable::Nat, "POSTROUTING".to_owned());
         let chain = ruleset.chains.entry(key).or_default();
@@ -312,6 +328,7 @@ pub(super) mod tests {
     fn a_service_of_ipvs_is_not_the_node() {
         let address = "10.96.0.1:443".parse().expect("an address");
         let mut seen = nothing();
+        seen.answers[1] = anywhere();
         seen.packet.to = [10, 96, 0, 1].into();
         (seen.packet.protocol, seen.packet.port) = (Protocol::Tcp, Some(443));
         seen.services = vec![Service {

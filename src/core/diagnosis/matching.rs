@@ -12,6 +12,26 @@ use crate::resource::{Attribute, Prefix, SetName, SetType, State};
 /// How many bytes a probe has behind its headers.
 pub const PAYLOAD: u32 = 12;
 
+/// What asks for the program of a packet, in the words of iptables, and of nft behind `--`.
+const OF_PROGRAMS: [&str; 7] = [
+    "--uid-owner",
+    "--gid-owner",
+    "--socket-exists",
+    "--cgroup",
+    "--path",
+    "--skuid",
+    "--skgid",
+];
+
+/// Those of them that match no packet without a program, inverted or not.
+const NEVER: &[&str] = OF_PROGRAMS.split_at(3).1;
+
+/// Whether a rule asks for the program of a packet, as iptables or nft prints it.
+pub(super) fn is_of_program(rule: &str) -> bool {
+    let mut words = rule.split_whitespace();
+    words.any(|it| OF_PROGRAMS.contains(&it) || ["skuid", "skgid"].contains(&it))
+}
+
 /// A packet of ARP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arp {
@@ -19,6 +39,17 @@ pub enum Arp {
     Request,
     /// It says who has one.
     Reply,
+}
+
+/// How the connection of a packet is tracked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    /// It is.
+    Tracked,
+    /// A rule exempts the packet.
+    Exempt,
+    /// It is the answer to one that a rule exempts: the first that is seen.
+    Unopened,
 }
 
 /// A packet at one hook.
@@ -44,6 +75,10 @@ pub struct Traffic<'a> {
     pub is_data: bool,
     /// Whether it is known that its destination was not translated.
     pub is_untranslated: bool,
+    /// Whether a program of this namespace sends it, or gets it: its user is not known.
+    pub has_program: bool,
+    /// Whether it is tracked as one of a connection.
+    pub tracking: Tracking,
     /// Whether it is one of ARP: its addresses are those that it is about. One that is not
     /// specified is not known.
     pub arp: Option<Arp>,
@@ -71,12 +106,22 @@ impl<'a> Traffic<'a> {
             is_error: false,
             is_data: false,
             is_untranslated: false,
+            has_program: false,
+            tracking: Tracking::Tracked,
             arp: None,
             ttl: None,
             length: None,
             mark: Mark::NONE,
             own,
         }
+    }
+}
+
+impl Traffic<'_> {
+    /// Whether it opens a connection: only such packets meet the rules that translate.
+    pub fn opens(&self) -> bool {
+        let is_first = !self.is_reply && !self.is_error && !self.is_data;
+        is_first && self.tracking == Tracking::Tracked
     }
 }
 
@@ -106,7 +151,7 @@ impl Mark {
 }
 
 /// `VALUE/MASK`
-pub(super) fn mark(text: &str) -> Option<(u32, u32)> {
+pub(super) fn parse_mark(text: &str) -> Option<(u32, u32)> {
     let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
     let number = |text| integer(text).and_then(|it| u32::try_from(it).ok());
     Some((number(value)?, number(mask)?))
@@ -116,8 +161,6 @@ pub(super) fn mark(text: &str) -> Option<(u32, u32)> {
 pub(super) struct Matching<'a> {
     sets: &'a BTreeMap<SetName, Seen<State>>,
     traffic: &'a Traffic<'a>,
-    /// The packet's mark so far.
-    pub mark: Mark,
     /// Whether `--mark` means the mark of the connection, which is not known.
     is_connmark: bool,
     /// Whether all match.
@@ -133,7 +176,6 @@ impl<'a> Matching<'a> {
         Matching {
             sets,
             traffic,
-            mark: traffic.mark,
             is_connmark: false,
             result: Match::Yes,
             failed: Vec::new(),
@@ -163,6 +205,7 @@ impl<'a> Matching<'a> {
                 }
             }
             let matched = match (self.one(option, &values), is_inverted) {
+                (Match::No, true) if NEVER.contains(&option) => Match::No,
                 (Match::Yes, true) => Match::No,
                 (Match::No, true) => Match::Yes,
                 (matched, _) => matched,
@@ -186,10 +229,11 @@ impl<'a> Matching<'a> {
             "-m" | "--comment" => Match::Yes,
             "-i" => is(traffic.iif.is_some_and(|own| meets_name(value, own))),
             "-o" => is(traffic.oif.is_some_and(|own| meets_name(value, own))),
-            "--mark" => match mark(value) {
+            "--mark" => match parse_mark(value) {
                 Some((value, mask)) if !self.is_connmark => {
-                    let differs = (self.mark.value ^ value) & mask;
-                    match (differs & self.mark.known != 0, mask & !self.mark.known) {
+                    let own = traffic.mark;
+                    let differs = (own.value ^ value) & mask;
+                    match (differs & own.known != 0, mask & !own.known) {
                         (true, _) => Match::No,
                         (false, 0) => Match::Yes,
                         _ => Match::Unknown,
@@ -210,25 +254,12 @@ impl<'a> Matching<'a> {
             "-f" => Match::No,
             "--dport" | "--dports" | "--destination-port" if !traffic.is_reply => self.port(value),
             "--sport" | "--sports" | "--source-port" if traffic.is_reply => self.port(value),
-            "--ctstate" | "--state" => {
-                let own = match (traffic.is_error, traffic.is_reply) {
-                    (true, _) => "RELATED",
-                    (_, true) => "ESTABLISHED",
-                    _ if traffic.is_data => "ESTABLISHED",
-                    (_, false) => "NEW",
-                };
-                let mut states = value.split(',');
-                match states.clone().any(|it| it == own) {
-                    true => Match::Yes,
-                    false
-                        if states
-                            .any(|it| it == "SNAT" || it == "DNAT" && !traffic.is_untranslated) =>
-                    {
-                        Match::Unknown
-                    }
-                    false => Match::No,
-                }
-            }
+            "--ctstate" | "--state" => self.state(value),
+            _ if OF_PROGRAMS.contains(&option) => match traffic.has_program {
+                true => Match::Unknown,
+                // What is forwarded has none.
+                false => Match::No,
+            },
             "--match-set" => self.set(values),
             "--dst-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.to)),
             "--src-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.from)),
@@ -286,6 +317,32 @@ impl<'a> Matching<'a> {
         }
     }
 
+    /// Of a list of states of a connection.
+    fn state(&self, list: &str) -> Match {
+        let traffic = self.traffic;
+        let own = match traffic.tracking {
+            Tracking::Exempt => "UNTRACKED",
+            // A datagram may begin a connection, unlike an answer of the others.
+            Tracking::Unopened if traffic.protocol == Protocol::Udp && !traffic.is_error => "NEW",
+            Tracking::Unopened => "INVALID",
+            Tracking::Tracked if traffic.is_error => "RELATED",
+            Tracking::Tracked if traffic.is_reply || traffic.is_data => "ESTABLISHED",
+            Tracking::Tracked => "NEW",
+        };
+        let is_tracked = traffic.tracking == Tracking::Tracked;
+        let may_be_translated = |it: &str| match it {
+            "SNAT" => is_tracked,
+            "DNAT" => is_tracked && !traffic.is_untranslated,
+            _ => false,
+        };
+        let mut states = list.split(',');
+        match states.clone().any(|it| it == own) {
+            true => Match::Yes,
+            false if states.any(may_be_translated) => Match::Unknown,
+            false => Match::No,
+        }
+    }
+
     fn is_protocol(&self, name: &str) -> bool {
         let names: &[&str] = match (self.traffic.protocol, self.traffic.to) {
             (Protocol::Icmp, IpAddr::V4(_)) => &["icmp", "1"],
@@ -327,10 +384,15 @@ impl<'a> Matching<'a> {
         }
     }
 
+    /// How long the header of IP is, without options.
+    fn ip_header(&self) -> u32 {
+        if self.traffic.to.is_ipv4() { 20 } else { 40 }
+    }
+
     /// Of a number of bytes, or a range of those.
     fn length(&self, value: &str) -> Match {
         let traffic = self.traffic;
-        let header = if traffic.to.is_ipv4() { 20 } else { 40 };
+        let header = self.ip_header();
         // The header of the protocol, and what a probe has behind it.
         let own = match (traffic.protocol, traffic.length) {
             (_, Some(length)) => length..=length,
@@ -349,8 +411,7 @@ impl<'a> Matching<'a> {
         let own = match traffic.length {
             _ if traffic.is_reply => 8..=u32::MAX,
             Some(length) => {
-                let header = if traffic.to.is_ipv4() { 20 } else { 40 };
-                let length = length.saturating_sub(header);
+                let length = length.saturating_sub(self.ip_header());
                 length..=length
             }
             None => 8 + PAYLOAD..=8 + PAYLOAD,

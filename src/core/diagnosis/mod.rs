@@ -3,6 +3,7 @@
 //! * [`observed`]: what was read, in the kernel's words.
 //! * `path`: which interfaces a packet and its answer pass.
 //! * `packet`: what is sent.
+//! * `passing`: what becomes of a packet at the hooks of a namespace.
 //! * `routing`, [`firewall`]: what tables and rules say of it; `matching`: whether a rule meets it;
 //!   `native`: rules as nft prints them.
 //! * `agents`: which of the programs run that write routes and rules for pods.
@@ -24,6 +25,7 @@ mod matching;
 pub mod native;
 pub mod observed;
 mod packet;
+mod passing;
 mod path;
 mod probes;
 mod remedies;
@@ -40,7 +42,7 @@ pub use checks::KEYS;
 pub use judge::judge;
 pub use keep::would_translate;
 use observed::{Observations, Pod};
-pub use path::{node_end, own_link};
+pub use path::{Marked, mark_in_pod, node_end, own_link};
 pub use probes::is_rejected;
 use verdict::{Level, PROBE, Row};
 
@@ -111,12 +113,6 @@ pub fn ended_in(seen: &Observations, summary: Summary) -> Option<(&Pod, bool)> {
     probes::ended_in(seen).filter(|_| is_open)
 }
 
-/// Of which pods the rules are read, of source and destination.
-pub fn with_rules(seen: &Observations) -> [bool; 2] {
-    let (ends, unresolved) = (probes::ends_in_pods(seen), checks::unresolved(seen));
-    [ends[0] || unresolved[0], ends[1] || unresolved[1]]
-}
-
 /// What must be read of the node, by what is known of it so far.
 #[derive(Debug, Default)]
 pub struct Needed {
@@ -157,7 +153,7 @@ impl Needed {
             sysctls,
             ways: legs
                 .each_ref()
-                .map(|it| (it.ingress.map(|it| it.name.clone()), it.mark)),
+                .map(|it| (it.ingress.map(|it| it.name.clone()), it.mark.value)),
             claims: checks::claimable(seen, &legs[0]),
         }
     }

@@ -142,14 +142,17 @@ fn target(rest: &[&str]) -> Option<Vec<String>> {
         // It may say with what, or how.
         ["reject"] | ["reject", "with", ..] => Some(owned(["-j", "REJECT"])),
         ["masquerade", ..] => Some(owned(["-j", "MASQUERADE"])),
-        ["snat", ..] => Some(owned(["-j", "SNAT"])),
-        ["dnat", how @ ..] => {
-            let mut words = owned(["-j", "DNAT"]);
+        [kind @ ("snat" | "dnat"), how @ ..] => {
+            let (target, option) = match *kind {
+                "snat" => ("SNAT", "--to-source"),
+                _ => ("DNAT", "--to-destination"),
+            };
+            let mut words = owned(["-j", target]);
             let to = how.iter().skip_while(|it| **it != "to").nth(1);
             let is_one =
                 |it: &&&str| it.parse::<IpAddr>().is_ok() || it.parse::<SocketAddr>().is_ok();
             if let Some(to) = to.filter(is_one) {
-                words.extend(owned(["--to-destination", to]));
+                words.extend(owned([option, to]));
             }
             Some(words)
         }
@@ -157,6 +160,13 @@ fn target(rest: &[&str]) -> Option<Vec<String>> {
         ["meta", "mark", "set", mark] => Some(owned(["-j", "MARK", "--set-mark", &number(mark)?])),
         ["meta", "mark", "set", "meta", "mark", "|", mark] => {
             Some(owned(["-j", "MARK", "--or-mark", &number(mark)?]))
+        }
+        ["notrack"] => Some(owned(["-j", "CT", "--notrack"])),
+        ["ip", "ttl", "set", ttl] => {
+            Some(owned(["--nfproto", "ip", "-j", "TTL", "--ttl-set", ttl]))
+        }
+        ["ip6", "hoplimit", "set", ttl] => {
+            Some(owned(["--nfproto", "ip6", "-j", "HL", "--hl-set", ttl]))
         }
         [verdict] => {
             let (_, target) = VERDICTS.iter().find(|it| it.0 == *verdict)?;
@@ -421,6 +431,8 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
             "protocol" | "nfproto" => any(FAMILY, family),
             "mark" => any("--mark", number),
             "length" => any("--length", numbers),
+            "skuid" => any("--skuid", program),
+            "skgid" => any("--skgid", program),
             _ => None,
         },
         word @ ("tcp" | "udp" | "th") => {
@@ -538,6 +550,11 @@ fn status(text: &str) -> Option<String> {
     ["dnat", "snat"]
         .contains(&text)
         .then(|| text.to_ascii_uppercase())
+}
+
+/// A user or a group.
+fn program(text: &str) -> Option<String> {
+    Some(text.trim_matches('"').to_owned())
 }
 
 fn local(text: &str) -> Option<String> {
@@ -721,6 +738,17 @@ mod tests {
                 &["--nfproto arp --arp-htype 1 --nfproto arp --arp-hlen 6 \
                    --nfproto arp --arp-op request --nfproto arp ! --arp-src 10.0.0.1 -j DROP"],
             ),
+            ("notrack", &["-j CT --notrack"]),
+            (
+                "iifname \"a\" ip ttl set 1",
+                &["-i a --nfproto ip -j TTL --ttl-set 1"],
+            ),
+            ("ip6 hoplimit set 64", &["--nfproto ip6 -j HL --hl-set 64"]),
+            ("meta skuid 1000 drop", &["--skuid 1000 -j DROP"]),
+            (
+                "meta skuid != { 0, 1000-1005 } drop",
+                &["! --skuid 0 ! --skuid 1000-1005 -j DROP"],
+            ),
             ("", &[""]),
         ] {
             let found = words_of_nft(rule, &sets, &mut MOST.clone()).expect(rule);
@@ -735,7 +763,7 @@ mod tests {
             "add @own { ip saddr } drop",
             "ip daddr vmap { 10.0.0.1 : drop, 10.0.0.2",
             "queue to 1",
-            "notrack",
+            "notrack drop",
         ] {
             assert_eq!(words_of_nft(rule, &sets, &mut MOST.clone()), None, "{rule}");
         }

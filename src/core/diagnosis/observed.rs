@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::firewall::Firewall;
 pub use super::packet::{Packet, Protocol, Seen};
+pub use super::path::Marked;
 use super::trace::Trace;
 use crate::conntrack::Connection;
 use crate::model::facts::{Fact, integer};
@@ -40,6 +41,9 @@ pub struct Link {
     pub peer: Option<u32>,
     /// The number that this namespace has given to that one, where it is another.
     pub peer_space: Option<i32>,
+    /// Of a bridge which rules see what passes it, whatever its sysctls are: those of iptables,
+    /// of ip6tables and of arptables.
+    pub calls: [bool; 3],
     /// The UDP port of a VXLAN tunnel.
     pub tunnel_port: Option<u16>,
     /// What may drop or redirect packets there, and is not evaluated: `XDP`, `tc ingress` ...
@@ -62,6 +66,7 @@ impl Link {
             port: None,
             peer: None,
             peer_space: None,
+            calls: [false; 3],
             tunnel_port: None,
             programs: Vec::new(),
         }
@@ -259,14 +264,16 @@ pub struct Pod {
     pub network: Network,
     /// Where it sends its packets to the other end.
     pub answer: Answer,
+    /// The mark that these have there.
+    pub mark: Marked,
     /// Other namespaces of this node that have its address too: their processes.
     pub others: Vec<String>,
     /// Those at the same bridge that have the address of its gateway.
     pub rivals: Vec<String>,
     /// The time to live of the packets that it sends.
     pub ttl: Option<u8>,
-    /// Its own firewall; nothing where that was not needed.
-    pub firewall: Option<Seen<Firewall>>,
+    /// Its own firewall.
+    pub firewall: Seen<Firewall>,
 }
 
 impl Pod {

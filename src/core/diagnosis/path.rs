@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::firewall::Traffic;
+use super::firewall::{Change, Firewall, Mark, Traffic};
+use super::matching::parse_mark;
 use super::observed::{Answer, Link, Network, Observations, Packet, Pod, Way};
+use super::passing::{Hook, Now, OUTPUT, PREROUTING, passage};
 use super::routing::{Decision, decide};
-use crate::resource::{FirewallTable, Prefix, Resource};
+use super::verdict::Cause;
+use crate::resource::{Prefix, Resource};
 
 /// A packet's way over the node.
 #[derive(Debug)]
@@ -21,8 +24,8 @@ pub struct Leg<'a> {
     pub target: Option<&'a Pod>,
     /// The interface of the node whose settings count for what comes in.
     pub ingress: Option<&'a Link>,
-    /// Its mark when it is routed; bits that are not known are 0.
-    pub mark: u32,
+    /// Its mark when it is routed.
+    pub mark: Marked,
     /// What the tables say.
     pub decision: Decision<'a>,
     /// The kernel's own answer.
@@ -101,8 +104,16 @@ impl<'a> Leg<'a> {
             }
         };
         let iif = ingress.map(|it| it.name.as_str());
-        let mark = mark_of(seen, &packet, iif, is_reply);
-        let decision = decide(node, &packet, iif, mark);
+        let own = BTreeSet::new();
+        let traffic = Traffic {
+            iif,
+            ..Traffic::new(&packet, is_reply, &own)
+        };
+        let firewall = seen.firewall.as_ref().ok();
+        let mark = firewall.map_or_else(Marked::default, |it| {
+            marked(node, it, &PREROUTING[..2], &traffic)
+        });
+        let decision = decide(node, &packet, iif, mark.value);
         let answer = &seen.answers[usize::from(is_reply)];
         let dev = match answer {
             Answer::Way(Way {
@@ -152,24 +163,61 @@ impl<'a> Leg<'a> {
     }
 }
 
-/// The mark that the tables before the routing give a packet, where a rule of the routing
-/// asks for one.
-fn mark_of(seen: &Observations, packet: &Packet, iif: Option<&str>, is_reply: bool) -> u32 {
-    let mut entries = seen.node.entries.iter();
-    let asks = |it: &Resource| matches!(it, Resource::Rule(it) if it.get("fwmark").is_some());
-    let (true, Ok(firewall)) = (entries.any(|(it, _)| asks(it)), &seen.firewall) else {
-        return 0;
-    };
-    let own = BTreeSet::new();
-    let mut traffic = Traffic::new(packet, is_reply, &own);
-    traffic.iif = iif;
-    for ruleset in &firewall.rulesets {
-        for table in [FirewallTable::Raw, FirewallTable::Mangle] {
-            let outcome = firewall.outcome(ruleset, table, "PREROUTING", &traffic);
-            traffic.mark = outcome.mark;
+/// The mark with which a packet is routed, where a rule of the routing asks for one.
+#[derive(Debug, Clone)]
+pub struct Marked {
+    /// It; bits that are not known are 0.
+    pub value: u32,
+    /// Whether the bits are known that are asked for.
+    pub is_known: bool,
+    /// The rule that has given it.
+    pub by: Option<Cause>,
+}
+
+impl Default for Marked {
+    fn default() -> Marked {
+        Marked {
+            value: 0,
+            is_known: true,
+            by: None,
         }
     }
-    traffic.mark.value & traffic.mark.known
+}
+
+/// The mark that a packet has behind some hooks.
+fn marked(network: &Network, firewall: &Firewall, hooks: &[Hook], traffic: &Traffic<'_>) -> Marked {
+    let masks = network.entries.iter().filter_map(|(it, _)| match it {
+        Resource::Rule(rule) => Some(parse_mark(rule.get("fwmark")?)?.1),
+        _ => None,
+    });
+    let asked = masks.fold(0, |all, mask| all | mask);
+    if asked == 0 {
+        return Marked::default();
+    }
+    let (family, mut now) = (Prefix::whole(traffic.to).family(), Now::new(traffic.ttl));
+    passage(firewall, family, hooks, traffic, &mut now);
+    let Mark { value, known } = now.mark;
+    Marked {
+        value: value & known,
+        is_known: asked & !known == 0,
+        by: now.by.remove(&Change::Mark),
+    }
+}
+
+/// The mark that a pod's rules give what it sends.
+pub fn mark_in_pod(
+    network: &Network,
+    firewall: &Firewall,
+    (packet, is_reply): (&Packet, bool),
+    dev: &str,
+) -> Marked {
+    let own = network.own();
+    let traffic = Traffic {
+        oif: Some(dev),
+        has_program: true,
+        ..Traffic::new(packet, is_reply, &own)
+    };
+    marked(network, firewall, &OUTPUT[..2], &traffic)
 }
 
 /// The address that a pod looks for on its link.

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::checks::{
-    Carrier, FORWARD, Hook, INPUT, OUTPUT, PREROUTING, Passage, carrier, drops, is_private,
-    passage, uplinks, why_untranslated,
-};
+use super::checks::{Carrier, carrier, is_private, request_in_pod, uplinks, why_untranslated};
 use super::firewall::Traffic;
 use super::observed::{
     FullSize, Link, Network, Observations, Packet, Pod, Protocol, Sighting, Site,
 };
+use super::passing::{FORWARD, Hook, INPUT, OUTPUT, PREROUTING, Passage, drops};
 use super::path::{Leg, node_end, own_link};
 use super::remedies;
 use super::verdict::{Cause, Level, PROBE, Reason, Row};
@@ -66,25 +64,44 @@ pub fn returned(seen: &Observations) -> u32 {
     })
 }
 
-/// Which pods, of source and destination, do not take in what came to them, or send nothing, or
-/// refuse it.
-pub fn ends_in_pods(seen: &Observations) -> [bool; 2] {
-    let Some(Ok(probes)) = &seen.probes else {
-        return [false; 2];
-    };
-    let full_size = probes.full_size.as_ref().and_then(|it| it.as_ref().ok());
-    let is_told = full_size.is_some_and(|it| {
-        let mut errors = it.errors.iter();
-        it.answered == 0 && errors.any(|it| it.site == Site::Source)
-    });
+/// The request as it came to the destination pod: it may have got another source.
+pub fn came(seen: &Observations) -> Option<Packet> {
+    let probes = seen.probes.as_ref()?.as_ref().ok()?;
     let trail = Trail::new(seen, &probes.sightings);
-    let is_unanswered = probes.answered == 0;
-    let is_unsent = trail.count(Site::Source, false, true) == 0;
-    let source = is_unsent || trail.drops_reply();
-    [
-        is_told || is_unanswered && source,
-        is_unanswered && trail.is_silent() || is_rejected(seen),
-    ]
+    let came = trail
+        .of(false)
+        .find(|it| it.site == Site::Target && !it.is_out)?;
+    Some(Packet {
+        from: came.source,
+        ..seen.packet.clone()
+    })
+}
+
+/// Whether requests left the source.
+pub fn was_sent(seen: &Observations) -> bool {
+    let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    probes.is_some_and(|it| Trail::new(seen, &it.sightings).of(false).next().is_some())
+}
+
+/// Whether the destination has answered all.
+pub fn works(seen: &Observations) -> bool {
+    let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    probes.is_some_and(|it| it.sent > 0 && it.answered == it.sent && it.rejected == 0)
+}
+
+/// Whether a pod sends what its rules meet, or takes in what they meet: packets show it.
+pub fn has_passed(seen: &Observations, site: Site, is_out: bool) -> bool {
+    let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
+    let probes = probes.filter(|it| it.answered != it.rejected || it.answered == 0);
+    probes.is_some_and(|probes| {
+        let trail = Trail::new(seen, &probes.sightings);
+        match (site, is_out) {
+            (Site::Source, true) => trail.count(Site::Source, false, true) > 0,
+            (Site::Source, false) => probes.answered > 0,
+            // It replies.
+            _ => trail.count(Site::Target, true, true) > 0,
+        }
+    })
 }
 
 /// The pod that did not take in the reply, or did not reply to the request.
@@ -169,11 +186,10 @@ pub fn judge<'a>(
     }
     let trail = Trail::new(seen, &probes.sightings);
     if is_rejected(seen)
-        && let Some(Passage::Dropped(cause)) = trail.request_in_pod()
+        && let Some(Passage::Dropped(_)) = request_in_pod(seen)
     {
-        let cause = Some(cause).filter(|_| !is_explained);
         let words = format!("{rejected} by the destination pod");
-        return Some(row(Level::Failed, words, cause));
+        return Some(row(Level::Failed, words, None));
     }
     let full_size = probes.full_size.as_ref().and_then(|it| it.as_ref().ok());
     if let Some(lost) = full_size.filter(|it| it.answered == 0) {
@@ -231,13 +247,13 @@ pub fn judge<'a>(
         return Some(row(Level::Loss, words, None));
     }
     // A program need not answer a datagram.
-    let in_pod = trail.cause_in_pod();
-    let is_open = trail.is_out(legs) && !trail.has_answer() && in_pod.is_none();
-    if seen.packet.protocol == Protocol::Udp && is_open {
+    let is_open = trail.is_out(legs) && !trail.has_answer() && !is_explained;
+    // Rules may have sent it to another program of the pod.
+    let is_within = is_diverted && trail.of(false).next().is_none() && !is_explained;
+    if seen.packet.protocol == Protocol::Udp && is_open || is_within {
         return Some(row(Level::Unknown, words, None));
     }
-    let cause = in_pod.or_else(|| trail.cause(legs, own));
-    let cause = cause.filter(|_| !is_explained);
+    let cause = trail.cause(legs, own).filter(|_| !is_explained);
     if !is_explained && cause.is_none() {
         // The routes of a link go with it: what has them then may be wrong.
         let is_down = |link: &&Link| !link.is_up && seen.node.addresses(link).next().is_some();
@@ -354,7 +370,7 @@ impl<'a> Trail<'a> {
         };
         let family = request.packet.family();
         if let (Some(pod), true) = (request.source, reaches_source) {
-            let firewall = pod.firewall.as_ref().and_then(|it| it.as_ref().ok());
+            let firewall = pod.firewall.as_ref().ok();
             let nothing = BTreeSet::new();
             let traffic = Traffic {
                 from: lost
@@ -538,44 +554,9 @@ impl<'a> Trail<'a> {
         self.count(Site::Target, false, false) > 0 && self.count(Site::Target, true, true) == 0
     }
 
-    /// What becomes of a packet in a pod; nothing where its rules were not read.
-    fn in_pod(&self, pod: &Pod, packet: &Packet, is_reply: bool, is_out: bool) -> Option<Passage> {
-        let firewall = pod.firewall.as_ref()?.as_ref().ok()?;
-        let (own, link) = (pod.network.own(), own_link(pod));
-        let mut traffic = Traffic::new(packet, is_reply, &own);
-        let link = link.map(|it| it.name.as_str());
-        let hooks: Vec<Hook> = match is_out {
-            true => OUTPUT.into(),
-            false => PREROUTING.into_iter().chain(INPUT).collect(),
-        };
-        match is_out {
-            true => traffic.oif = link,
-            false => traffic.iif = link,
-        }
-        Some(match passage(firewall, packet.family(), &hooks, &traffic) {
-            Passage::Dropped(cause) => Passage::Dropped(remedies::within(pod, cause)),
-            other => other,
-        })
-    }
-
-    /// The request as it came to the destination pod: it may have got another source.
-    fn came(&self) -> Option<Packet> {
-        let mut came = self.of(false);
-        let came = came.find(|it| it.site == Site::Target && !it.is_out)?;
-        Some(Packet {
-            from: came.source,
-            ..self.seen.packet.clone()
-        })
-    }
-
-    /// What becomes of it there.
-    fn request_in_pod(&self) -> Option<Passage> {
-        self.in_pod(self.seen.pods[1].as_ref()?, &self.came()?, false, false)
-    }
-
     /// Who may refuse what came to the destination.
     fn who_refuses(&self, request: &Leg<'_>) -> &'static str {
-        let is_passed = matches!(self.request_in_pod(), Some(Passage::Passed));
+        let is_passed = matches!(request_in_pod(self.seen), Some(Passage::Passed));
         match (
             self.seen.packet.protocol,
             is_passed || request.is_for_node(),
@@ -583,29 +564,6 @@ impl<'a> Trail<'a> {
             (Protocol::Icmp, _) => "a firewall there rejects them",
             (_, true) => "no program accepts them there",
             (_, false) => "no program accepts them there, or a firewall rejects them",
-        }
-    }
-
-    /// What drops them in a pod, where none was answered.
-    fn cause_in_pod(&self) -> Option<Cause> {
-        let [source, target] = self.seen.pods.each_ref().map(Option::as_ref);
-        let (request, reply) = (&self.seen.packet, self.seen.packet.reversed());
-        let is_unsent = self.count(Site::Source, false, true) == 0;
-        let found = if self.drops_reply() {
-            self.in_pod(source?, &reply, true, false)
-        } else if is_unsent {
-            self.in_pod(source?, request, false, true)
-        } else if self.is_silent() {
-            match self.request_in_pod() {
-                Some(Passage::Dropped(cause)) => return Some(cause),
-                _ => self.in_pod(target?, &self.came()?.reversed(), true, true),
-            }
-        } else {
-            None
-        };
-        match found {
-            Some(Passage::Dropped(cause)) => Some(cause),
-            _ => None,
         }
     }
 

@@ -197,6 +197,13 @@ pub(super) fn of_another(cause: Cause, packet: &str, why: String) -> Cause {
     Cause { what, why, ..cause }
 }
 
+/// A rule that drops nothing is to blame, for what it does.
+pub(super) fn doing(cause: Cause, what: &str, why: String) -> Cause {
+    let rule = cause.what.strip_suffix(" drops it").unwrap_or(&cause.what);
+    let what = format!("{rule} {what}");
+    Cause { what, why, ..cause }
+}
+
 /// A bridge passes nothing at a port.
 pub(super) fn port_state(name: &Name, bridge: &Name, state: PortState) -> Cause {
     let what = format!("port {name} of {bridge} is {}", state.as_str());
@@ -267,6 +274,17 @@ pub(super) fn in_pod(pod: &Pod, command: impl Display) -> String {
 pub(super) fn renew(pod: &Pod) -> String {
     let address = pod.address;
     format!("delete the pod {address}, so that its network is set up again")
+}
+
+/// A pod sends packets that no router forwards.
+pub(super) fn sent_with_ttl(pod: &Pod, ttl: u8, why: String) -> Cause {
+    let what = format!("the pod {} sends packets with a TTL of {ttl}", pod.address);
+    let fix = match pod.address {
+        IpAddr::V4(_) => "sysctl -w net.ipv4.ip_default_ttl=64",
+        IpAddr::V6(_) => "sysctl -w net.ipv6.conf.all.hop_limit=64",
+    };
+    let fix = format!("{} (or the hoplimit of its route)", in_pod(pod, fix));
+    Cause::new(Reason::Ttl, what, why).fix(fix)
 }
 
 /// A cause is in a pod: nothing of the node is to blame.

@@ -106,7 +106,7 @@ fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
             "to" => is_in(value, packet.to),
             "iif" => iif == Some(value.as_str()),
             "fwmark" => {
-                let own = matching::mark(value);
+                let own = matching::parse_mark(value);
                 own.is_some_and(|(value, mask)| mark & mask == value)
             }
             "table" | "type" | "goto" | "suppress_prefixlength" | "suppress_ifgroup" | "not" => {

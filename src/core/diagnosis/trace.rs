@@ -69,6 +69,8 @@ pub struct Rules {
     pub hooks: BTreeMap<ChainId, String>,
     /// Those of them that only the first packet of a connection passes.
     pub nat: BTreeSet<ChainId>,
+    /// Those that packets pass before their connections are tracked.
+    pub early: BTreeSet<ChainId>,
     /// The interfaces of those that are for some.
     pub devices: BTreeMap<ChainId, Vec<String>>,
     /// Their policies: a trace does not report those of legacy chains.
@@ -83,6 +85,7 @@ impl Rules {
         self.all.extend(other.all);
         self.hooks.extend(other.hooks);
         self.nat.extend(other.nat);
+        self.early.extend(other.early);
         self.policies.extend(other.policies);
     }
 
@@ -191,6 +194,7 @@ fn read(text: &str, rulesets: &[Ruleset], is_whole: bool) -> Rules {
     let mut found: BTreeMap<ChainId, Vec<(u64, String)>> = BTreeMap::new();
     let (mut hooks, mut policies) = (BTreeMap::new(), BTreeMap::new());
     let (mut devices, mut nat) = (BTreeMap::new(), BTreeSet::new());
+    let mut early = BTreeSet::new();
     let (mut table, mut open) = (String::new(), None::<ChainId>);
     // The set that is open, and its elements; nothing once they are not all listed.
     let mut set = None::<(String, Option<String>)>;
@@ -237,6 +241,7 @@ fn read(text: &str, rulesets: &[Ruleset], is_whole: bool) -> Rules {
             ) => {
                 nat.extend((kind == "nat").then(|| chain.clone()));
                 hooks.insert(chain.clone(), parts.next().unwrap_or_default().to_owned());
+                early.extend(is_before_tracking(words).then(|| chain.clone()));
                 devices.extend(devices_in(words).map(|it| (chain.clone(), it)));
                 if let Some((_, policy)) = words.split_once("; policy ") {
                     policies.insert(chain.clone(), policy.trim_end_matches(';').to_owned());
@@ -281,6 +286,7 @@ fn read(text: &str, rulesets: &[Ruleset], is_whole: bool) -> Rules {
         all: found.into_iter().flat_map(listed).collect(),
         hooks,
         nat,
+        early,
         devices,
         policies,
         sets,
@@ -308,6 +314,26 @@ fn add_elements(elements: &mut Option<String>, first: &str, words: &str, is_whol
             }
         }
     }
+}
+
+/// Whether the priority of a chain is before that of the tracking of connections, -200: `priority
+/// raw` is -300, `priority raw + 10` -290.
+fn is_before_tracking(words: &str) -> bool {
+    let priority = words.split_once(" priority ").map_or("", |it| it.1);
+    let mut words = priority.split([' ', ';']).filter(|it| !it.is_empty());
+    let own = match words.next() {
+        Some("raw") => Some(-300),
+        Some(number) => number.parse::<i32>().ok(),
+        None => None,
+    };
+    let more = match (words.next(), words.next()) {
+        (Some(sign @ ("+" | "-")), Some(number)) => {
+            let number = number.parse::<i32>().unwrap_or(0);
+            if sign == "-" { -number } else { number }
+        }
+        _ => 0,
+    };
+    own.is_some_and(|it| it.saturating_add(more) < -200)
 }
 
 /// `device "eth0"` or `devices = { "eth0", "eth1" }`, before the priority.

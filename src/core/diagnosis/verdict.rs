@@ -61,6 +61,8 @@ words! {
         Forwarding = "forwarding",
         /// The node does not forward what an interface receives.
         InterfaceForwarding = "interface-forwarding",
+        /// It has no time to live left.
+        Ttl = "ttl",
         /// The reverse path filter drops it.
         RpFilter = "rp-filter",
         /// What rules translate to a loopback address is dropped.

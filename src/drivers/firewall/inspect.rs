@@ -62,6 +62,9 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
     }
     firewall.foreign.extend(native(family, &listed));
     firewall.foreign.extend(of_arptables());
+    firewall
+        .foreign
+        .extend(of_ebtables(&Modules::here().loaded()));
     if programs::find("nft").is_none() {
         let unlisted = match kernel_chains::read(None) {
             // The kernel has no nf_tables.
@@ -86,6 +89,7 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
             place,
             hook: None,
             is_nat: false,
+            is_before_tracking: true,
             devices: Vec::new(),
             rules: None,
         }));
@@ -295,6 +299,7 @@ fn unlisted_by_nft(family: Family, chain: &KernelChain) -> Option<Foreign> {
         place,
         hook: hook.map(|it| (*it).to_owned()),
         is_nat: false,
+        is_before_tracking: true,
         devices: Vec::new(),
         rules: None,
     })
@@ -314,6 +319,35 @@ fn of_arptables() -> Vec<Foreign> {
         place: format!("arptables-legacy {name}"),
         hook: Some(hook.to_owned()),
         is_nat: false,
+        is_before_tracking: true,
+        devices: Vec::new(),
+        rules: None,
+    };
+    chains.map(foreign).collect()
+}
+
+/// The chains of legacy ebtables whose modules are loaded: whether they do something is not read, as
+/// the kernel makes a table for who asks.
+fn of_ebtables(loaded: &[String]) -> Vec<Foreign> {
+    const TABLES: [(&str, &[&str]); 3] = [
+        ("broute", &["bridge-prerouting"]),
+        (
+            "filter",
+            &["bridge-input", "bridge-forward", "bridge-output"],
+        ),
+        (
+            "nat",
+            &["bridge-prerouting", "bridge-output", "bridge-postrouting"],
+        ),
+    ];
+    let is_loaded = |table: &str| loaded.iter().any(|it| *it == format!("ebtable_{table}"));
+    let tables = TABLES.into_iter().filter(|(table, _)| is_loaded(table));
+    let chains = tables.flat_map(|(table, hooks)| hooks.iter().map(move |hook| (table, *hook)));
+    let foreign = |(table, hook): (&str, &str)| Foreign {
+        place: format!("ebtables-legacy {table}"),
+        hook: Some(hook.to_owned()),
+        is_nat: false,
+        is_before_tracking: true,
         devices: Vec::new(),
         rules: None,
     };
@@ -364,6 +398,7 @@ fn native<'a>(family: Family, listed: &'a Rules) -> Vec<Foreign> {
             place: format!("nft table {table}, chain {chain}"),
             hook: Some(hook),
             is_nat: listed.nat.contains(id),
+            is_before_tracking: listed.early.contains(id),
             devices: listed.devices.get(id).cloned().unwrap_or_default(),
             rules: Some(native),
         })
@@ -417,4 +452,24 @@ fn members(names: &[SetName]) -> BTreeMap<SetName, Seen<State>> {
         (name.clone(), state.map_err(|fault| fault.text))
     };
     names.iter().zip(answers).map(state).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No kernel of the tests has them.
+    #[test]
+    fn tables_of_legacy_ebtables_are_those_whose_modules_are_loaded() {
+        let found = |loaded: &[&str]| {
+            let loaded: Vec<String> = loaded.iter().map(|it| (*it).to_owned()).collect();
+            let all = of_ebtables(&loaded).into_iter();
+            all.map(|it| (it.place, it.hook.unwrap_or_default()))
+                .collect::<Vec<_>>()
+        };
+        assert!(found(&["ebtables", "br_netfilter"]).is_empty());
+        let chain = |hook: &str| ("ebtables-legacy filter".to_owned(), hook.to_owned());
+        let hooks = ["bridge-input", "bridge-forward", "bridge-output"];
+        assert_eq!(found(&["ebtable_filter", "ebtables"]), hooks.map(chain));
+    }
 }

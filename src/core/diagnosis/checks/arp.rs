@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::Case;
+use super::{BRIDGE_CALLS_OF_ARP, Case};
 use crate::diagnosis::firewall::{Arp, Fate, Firewall, Foreign, NativeChain, Outcome, Traffic};
-use crate::diagnosis::observed::{Known, Link, Network, Observations, Pod};
-use crate::diagnosis::path::{Leg, layer_3, next_hop, node_end, own_link};
+use crate::diagnosis::observed::{Known, Link, Pod};
+use crate::diagnosis::path::{layer_3, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::Cause;
 
@@ -81,7 +81,15 @@ const OUT: [&str; 4] = [
     "bridge-postrouting",
     "egress",
 ];
-const ACROSS: [&str; 6] = [
+const ACROSS: [&str; 5] = [
+    "ingress",
+    "bridge-prerouting",
+    "bridge-forward",
+    "bridge-postrouting",
+    "egress",
+];
+/// With bridge-nf-call-arptables.
+const ACROSS_WITH_ARP: [&str; 6] = [
     "ingress",
     "bridge-prerouting",
     "bridge-forward",
@@ -102,36 +110,6 @@ pub(super) fn rules_of_arp(case: &Case<'_>, question: &Question<'_>) -> Rules {
         Rules::Unknown(_) if matches!(question.known, Known::At(..)) => Rules::Pass,
         rules => rules,
     }
-}
-
-/// Of which pods the rules may drop ARP, of source and destination: an address was not found.
-pub(in super::super) fn unresolved(seen: &Observations) -> [bool; 2] {
-    let mut found = [false; 2];
-    for leg in Leg::both(seen) {
-        let is_known = |network: &Network, dev: &Link, to: IpAddr| {
-            !to.is_ipv4() || matches!(network.neighbour(dev, to), Known::At(..))
-        };
-        let asks = leg.source.and_then(|pod| {
-            let hop = next_hop(&pod.answer, leg.packet.to)?;
-            Some(!is_known(&pod.network, own_link(pod)?, hop))
-        });
-        let is_asked = leg.target.and_then(|pod| {
-            let dev = layer_3(&seen.node, node_end(&seen.node, pod)?);
-            Some(!is_known(&seen.node, dev, pod.address))
-        });
-        let asks = asks.unwrap_or(false);
-        let is_asked = match leg.is_bridged {
-            true => asks,
-            false => is_asked.unwrap_or(false),
-        };
-        let (source, target) = match leg.is_reply {
-            true => (1, 0),
-            false => (0, 1),
-        };
-        found[source] |= asks;
-        found[target] |= is_asked;
-    }
-    found
 }
 
 /// What is said of rules that are not known.
@@ -186,26 +164,26 @@ fn from_end_to_end(case: &Case<'_>, ends: [Peer<'_>; 2], traffic: &Traffic<'_>) 
     let mut found = Rules::Pass;
     let [from, to] = ends;
     let across = case.leg.is_bridged.then(|| {
+        let hooks = match case.is_called(BRIDGE_CALLS_OF_ARP, 2) {
+            true => &ACROSS_WITH_ARP[..],
+            false => &ACROSS,
+        };
         let door = |peer| match peer {
             Peer::Pod(pod) => Door::of(case, pod),
             _ => None,
         };
-        Passage::new(&ACROSS, door(from), door(to))
+        Passage::new(hooks, door(from), door(to))
     });
     for (pod, passage) in [
         leaving(from),
         (None, across.unwrap_or_default()),
         arriving(to),
     ] {
-        let firewall = match pod {
-            Some(pod) => pod.firewall.as_ref(),
-            None => Some(&case.seen.firewall),
-        };
+        let firewall = pod.map_or(&case.seen.firewall, |it| &it.firewall);
         let rules = match firewall {
-            Some(Ok(firewall)) => passage.met(firewall, traffic),
-            // There is a row about those of the node.
-            Some(Err(_)) if pod.is_some() => Rules::Unknown("rules".to_owned()),
-            _ => Rules::Pass,
+            Ok(firewall) => passage.met(firewall, traffic),
+            // There is a row about it.
+            Err(_) => Rules::Pass,
         };
         match (rules, pod) {
             (Rules::Pass, _) => {}
@@ -261,8 +239,10 @@ impl<'a> Passage<'a> {
                 "egress" => doors[0] = None,
                 _ => {}
             }
-            let Some(names) = names(it, hook, doors) else {
-                continue;
+            let names = match names(it, hook, doors) {
+                Names::Other => continue,
+                Names::Unknown => None,
+                Names::Of(names) => Some(names),
             };
             let outcome = it.rules.as_ref().zip(names).map(|(native, [iif, oif])| {
                 let traffic = Traffic {
@@ -294,13 +274,17 @@ impl<'a> Passage<'a> {
     }
 }
 
-/// The names of interfaces that a chain meets; nothing where it meets none of these, and none where
-/// the port of a bridge is not known.
-fn names<'a>(
-    chain: &Foreign,
-    hook: &str,
-    doors: [Option<Door<'a>>; 2],
-) -> Option<Option<[Option<&'a str>; 2]>> {
+/// The interfaces that a chain meets.
+enum Names<'a> {
+    /// None of these.
+    Other,
+    /// It is not known which port of a bridge.
+    Unknown,
+    /// The one that a packet comes in through, and the one that it leaves through.
+    Of([Option<&'a str>; 2]),
+}
+
+fn names<'a>(chain: &Foreign, hook: &str, doors: [Option<Door<'a>>; 2]) -> Names<'a> {
     let mut found = [None; 2];
     for (door, found) in doors.into_iter().zip(&mut found) {
         let Some(Door { dev, port }) = door else {
@@ -313,10 +297,13 @@ fn names<'a>(
                 links.find(|it| chain.is_of(it.name.as_str()))
             }
             _ if !hook.starts_with("bridge-") => Some(dev),
-            _ if is_of_bridge && port.is_none() => return Some(None),
+            _ if is_of_bridge && port.is_none() => return Names::Unknown,
             _ => port.filter(|_| is_of_bridge),
         };
-        *found = Some(link?.name.as_str());
+        let Some(link) = link else {
+            return Names::Other;
+        };
+        *found = Some(link.name.as_str());
     }
-    Some(Some(found))
+    Names::Of(found)
 }

@@ -3,6 +3,7 @@
 mod arp;
 mod duplicates;
 mod exit;
+mod inside;
 mod ipsec;
 mod links;
 mod pod;
@@ -10,29 +11,29 @@ mod routes;
 mod rules;
 mod tunnel;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::firewall::Mark;
-use super::observed::{Link, Network, Observations, Packet, Pod, Service};
+use super::firewall::{Change, Tracking};
+use super::observed::{Link, Network, Observations, Packet, Pod, Service, Site};
+use super::passing::Now;
 use super::path::{Leg, node_end, own_link};
 use super::remedies;
 use super::verdict::{Cause, Level, REPLY, Reason, Row};
 use crate::model::{Errno, Family, SysctlKey};
 use duplicates::duplicates;
 use exit::exit;
+use inside::{arriving, leaving};
 use ipsec::ipsec;
 use links::entry;
 use pod::pod;
-use routes::{forwarding, reverse_path, route};
+use routes::{expiry, forwarding, last_hop, reverse_path, route};
 use rules::{dropped, egress, firewall, ingress, into_bridge, out_of_bridge, prerouting};
 
-pub(super) use arp::unresolved;
 pub(super) use duplicates::claimable;
+pub(super) use inside::request_in_pod;
 pub(super) use routes::uplinks;
-pub(super) use rules::{
-    FORWARD, Hook, INPUT, OUTPUT, PREROUTING, Passage, drops, is_private, passage, why_untranslated,
-};
+pub(super) use rules::{is_private, why_untranslated};
 pub(super) use tunnel::{Carrier, carrier};
 
 /// The parameters that are read of each interface of the path, and of `all`.
@@ -57,14 +58,16 @@ const BRIDGE_CALLS: [(Family, &str); 2] = [
     (Family::Ipv4, "net.bridge.bridge-nf-call-iptables"),
     (Family::Ipv6, "net.bridge.bridge-nf-call-ip6tables"),
 ];
+const BRIDGE_CALLS_OF_ARP: &str = "net.bridge.bridge-nf-call-arptables";
 
 /// Those that are read of the node.
-pub(super) const NODE_KEYS: [&str; 5] = [
+pub(super) const NODE_KEYS: [&str; 6] = [
     IP_FORWARD,
     CONNTRACK_COUNT,
     CONNTRACK_MAX,
     BRIDGE_CALLS[0].1,
     BRIDGE_CALLS[1].1,
+    BRIDGE_CALLS_OF_ARP,
 ];
 
 /// `EXDEV`: the reverse path filter.
@@ -80,12 +83,16 @@ pub(super) struct Case<'a> {
     pub is_translated: bool,
     /// Whether its destination is translated, to one that is not known.
     pub is_diverted: bool,
+    /// Whether that may be done in the pod already, so that it leaves with another or not at all.
+    pub is_redirected: bool,
+    /// The rules that exempt the request from tracking.
+    pub exempt: BTreeMap<Site, Cause>,
     /// Whether the request was seen, but not where it leaves.
     pub is_lost: bool,
     /// Whether replies come back.
     pub is_answered: bool,
-    /// The packet's mark so far.
-    mark: Mark,
+    /// The packet as it is on the node.
+    now: Now,
     /// What is found.
     pub rows: Vec<Row>,
 }
@@ -93,7 +100,7 @@ pub(super) struct Case<'a> {
 type Check = fn(&mut Case<'_>);
 
 // In this order, first cause first.
-const SOURCE: [Check; 2] = [pod, entry];
+const SOURCE: [Check; 3] = [pod, leaving, entry];
 /// Only for packets that pass the node's own interfaces.
 const INCOMING: [Check; 8] = [
     programs,
@@ -106,15 +113,20 @@ const INCOMING: [Check; 8] = [
     reverse_path,
 ];
 /// Only where the destination is known.
-const OUTGOING: [Check; 7] = [
+const OUTGOING: [Check; 9] = [
     route,
+    expiry,
     ipsec,
     firewall,
     out_of_bridge,
     egress,
+    last_hop,
     exit,
     duplicates,
 ];
+/// Of these only what does not depend on where it comes from is done for the answer to what was
+/// translated.
+const BACK: [Check; 3] = [route, exit, duplicates];
 
 impl<'a> Case<'a> {
     /// Nothing is found yet.
@@ -125,9 +137,11 @@ impl<'a> Case<'a> {
             own,
             is_translated: false,
             is_diverted: leg.is_reply && service_of(seen).is_some(),
+            is_redirected: false,
+            exempt: BTreeMap::new(),
             is_lost: false,
             is_answered: false,
-            mark: Mark::NONE,
+            now: Now::new(leg.source.and_then(|it| it.ttl)),
             rows: Vec::new(),
         }
     }
@@ -135,16 +149,35 @@ impl<'a> Case<'a> {
     /// Does the checks.
     pub fn check(&mut self) {
         let leg = self.leg;
+        let exempt = self.exempt.get(&Site::Node).cloned();
+        self.now = Now::answering(exempt.filter(|_| leg.is_reply), self.now.ttl);
         SOURCE.iter().for_each(|check| check(self));
         let mut pods = [leg.source, leg.target].into_iter().flatten();
         let is_on_node = pods.all(|pod| node_end(self.node(), pod).is_some());
-        match is_on_node {
+        // Where it comes from is not known then.
+        let is_from_elsewhere = leg.is_reply && self.is_diverted;
+        match is_on_node && !is_from_elsewhere {
             true => INCOMING.iter().for_each(|check| check(self)),
             false => _ = dropped(self, true),
         }
-        match is_on_node && !self.is_diverted {
-            true => OUTGOING.iter().for_each(|check| check(self)),
+        let outgoing = match is_from_elsewhere {
+            true => &BACK[..],
+            false => &OUTGOING,
+        };
+        match is_on_node && (!self.is_diverted || is_from_elsewhere) {
+            true => outgoing.iter().for_each(|check| check(self)),
             false => _ = dropped(self, false),
+        }
+        let is_exempt = self.now.tracking == Tracking::Exempt;
+        let exempt = self.now.by.get(&Change::Tracking).filter(|_| is_exempt);
+        self.exempt
+            .extend(exempt.map(|it| (Site::Node, it.clone())));
+    }
+
+    /// Does those of the end.
+    pub fn arrive(&mut self) {
+        if !self.is_diverted || self.leg.is_reply {
+            arriving(self);
         }
     }
 

@@ -194,7 +194,7 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
         Answer::Way(way) => way,
         Answer::Unknown(why) => return case.unknown(place, format!("its route to {to}: {why}")),
         Answer::Refused(errno) => {
-            let decision = decide(&pod.network, &case.leg.packet, None, 0);
+            let decision = decide(&pod.network, &case.leg.packet, None, pod.mark.value);
             let what = match decision {
                 Decision::Route(route, _) => format!(
                     "{whose} has a route of type {} to {}",
@@ -205,10 +205,24 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
                 Decision::Nothing => format!("{whose} has no route to {to}"),
             };
             let why = format!("the kernel refuses to send: {}", named(*errno));
-            let cause = Cause::new(Reason::PodRoute, &what, why).fix(renew);
+            let Some(by) = pod.mark.by.clone().filter(|_| pod.mark.value != 0) else {
+                let cause = Cause::new(Reason::PodRoute, &what, why).fix(renew);
+                return case.failed(place, what, cause);
+            };
+            let marks = format!("marks it {:#x}", pod.mark.value);
+            let cause = remedies::doing(by, &marks, format!("with this mark {what}"));
+            let cause = Cause {
+                reason: Reason::PodRoute,
+                ..remedies::within(pod, cause)
+            };
             return case.failed(place, what, cause);
         }
     };
+    if !pod.mark.is_known {
+        let by = pod.mark.by.as_ref().map_or("", |it| &it.why);
+        let words = format!("rules of its routing ask for a mark that is not known: {by}");
+        case.unknown(place, words);
+    }
     // A reply has the address that the request was for.
     let src = way.src.filter(|_| !case.leg.is_reply);
     if let Some(src) = src.filter(|src| *src != address) {

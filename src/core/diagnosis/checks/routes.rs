@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use super::links::lost_bridge;
 use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
+use crate::diagnosis::firewall::Change;
 use crate::diagnosis::observed::{Answer, Link, Network, Packet, Pod};
 use crate::diagnosis::path::{layer_3, node_end};
+use crate::diagnosis::probes;
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, decide, look_up};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
@@ -92,7 +94,7 @@ pub(super) fn reverse_path(case: &mut Case<'_>) {
     // The kernel looks it up as if it came in where the packet leaves.
     let oif = leg.egress.map(|it| it.name.as_str());
     let is_marked = case.effective(ingress, "src_valid_mark").unwrap_or(0) != 0;
-    let mark = if is_marked { leg.mark } else { 0 };
+    let mark = if is_marked { leg.mark.value } else { 0 };
     let back = decide(case.node(), &leg.packet.reversed(), oif, mark);
     let is_back = |state: &State| state.interfaces().any(|it| it == name);
     let is_dropped = match (filter, &back) {
@@ -124,6 +126,56 @@ pub(super) fn reverse_path(case: &mut Case<'_>) {
     );
 }
 
+/// Whether the packet may pass another hop: the node drops what has no time to live left.
+pub(super) fn expiry(case: &mut Case<'_>) {
+    let leg = case.leg;
+    if leg.is_bridged || leg.is_for_node() || case.own.contains(&leg.packet.from) {
+        return;
+    }
+    let Some(ttl) = case.now.ttl else {
+        return;
+    };
+    case.now.ttl = Some(ttl.saturating_sub(1));
+    if ttl > 1 {
+        return;
+    }
+    let why = "the node drops what it would forward with no time to live left".to_owned();
+    let cause = match (case.now.by.get(&Change::Ttl), leg.source) {
+        (Some(by), _) => remedies::doing(by.clone(), &format!("sets its TTL to {ttl}"), why),
+        (None, Some(pod)) => remedies::sent_with_ttl(pod, ttl, why),
+        (None, None) => return,
+    };
+    let cause = Cause {
+        reason: Reason::Ttl,
+        ..cause
+    };
+    case.failed("ttl", cause.what.clone(), cause);
+}
+
+/// Whether the next router forwards it: the node may have left it no time to live.
+pub(super) fn last_hop(case: &mut Case<'_>) {
+    let leg = case.leg;
+    let hop = leg.next_hop();
+    let is_routed = leg.target.is_none() && !leg.is_for_node() && hop != leg.packet.to;
+    let by = case.now.by.get(&Change::Ttl);
+    let (Some(by), true) = (by, is_routed && !case.is_answered) else {
+        return;
+    };
+    let Some(ttl @ 0..=1) = case.now.ttl else {
+        return;
+    };
+    let why = format!("{hop} drops what it would forward with no time to live left");
+    let cause = Cause {
+        reason: Reason::Ttl,
+        ..remedies::doing(by.clone(), &format!("sets its TTL to {ttl}"), why)
+    };
+    match probes::was_sent(case.seen) {
+        true => case.failed("ttl", cause.what.clone(), cause),
+        // That may have the address itself.
+        false => case.unknown("ttl", format!("{}; {hop} may drop it", cause.what)),
+    }
+}
+
 /// Where the node sends the packet.
 pub(super) fn route(case: &mut Case<'_>) {
     let leg = case.leg;
@@ -134,6 +186,11 @@ pub(super) fn route(case: &mut Case<'_>) {
     }
     if leg.is_for_node() {
         return case.ok(place, format!("{to} is an address of the node"));
+    }
+    if !leg.mark.is_known {
+        let by = leg.mark.by.as_ref().map_or("", |it| &it.why);
+        let words = format!("{to}: rules of the routing ask for a mark that is not known: {by}");
+        return case.unknown(place, words);
     }
     if let Some(pod) = leg.target {
         return route_to_pod(case, place, pod);
@@ -349,7 +406,7 @@ fn would_reach(case: &Case<'_>, dev: &Link, to: Prefix) -> bool {
     node.entries
         .push((Resource::Route(route.into()), Some(state)));
     let iif = leg.ingress.map(|it| it.name.as_str());
-    let decision = decide(&node, &leg.packet, iif, leg.mark);
+    let decision = decide(&node, &leg.packet, iif, leg.mark.value);
     decision.dev().as_ref() == Some(&dev.name)
 }
 

@@ -5,12 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{BRIDGE_CALLS, Case};
 use crate::diagnosis::firewall::{
-    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, destination,
-    dropping,
+    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Tracking, Traffic,
+    destination, dropping,
 };
-use crate::diagnosis::observed::{Link, Pod, Protocol, Tracked};
+use crate::diagnosis::observed::{Link, Packet, Pod, Protocol, Tracked};
+use crate::diagnosis::passing::{
+    FORWARD, Hook, INPUT, Met, Now, OUTPUT, PREROUTING, SOURCE, at_hook, elsewhere, of_bridge,
+    stop_of_data, unevaluated,
+};
 use crate::diagnosis::path::{layer_3, node_end};
+use crate::diagnosis::probes;
 use crate::diagnosis::remedies;
+use crate::diagnosis::routing::decide;
 use crate::diagnosis::trace::{At, Hop};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Family, SysctlKey};
@@ -26,10 +32,10 @@ pub(super) fn dropped(case: &mut Case<'_>, is_early: bool) -> bool {
     };
     let firewall = case.seen.firewall.as_ref().ok();
     let (words, cause) = match firewall.and_then(|it| listed(it, hop)) {
-        Some((ruleset, by)) => (
-            ended_by(&by, &by.rule),
-            because(case.family(), ruleset, &by),
-        ),
+        Some((ruleset, by)) => {
+            let chain = Met::Iptables(ruleset, PREROUTING[0]);
+            (ended_by(&by, &by.rule), chain.blamed(case.family(), &by))
+        }
         None => {
             let place = format!("{} {}", hop.chain.table, hop.chain.chain);
             let rule = hop.rule.as_ref().map_or("", |it| &it.text);
@@ -78,88 +84,53 @@ fn listed<'a>(firewall: &'a Firewall, hop: &Hop) -> Option<(&'a Ruleset, Place)>
     Some((ruleset, place))
 }
 
-/// A rule drops the packet, or a policy.
-fn because(family: Family, ruleset: &Ruleset, by: &Place) -> Cause {
-    match by.number {
-        0 => policy(family, ruleset, by),
-        _ => remedies::rule(family, by),
-    }
-}
-
 /// What the tables before the routing do.
 pub(super) fn prerouting(case: &mut Case<'_>) {
     // What the node itself sends passes other hooks.
     if dropped(case, true) || case.own.contains(&case.leg.packet.from) {
         return;
     }
-    let hooks: &[Hook] = match case.leg.is_reply {
-        _ if !case.is_routed() => &[],
-        // The first packet of a connection alone passes nat.
-        false => &[
-            (FirewallTable::Raw, "PREROUTING"),
-            (FirewallTable::Mangle, "PREROUTING"),
-            (FirewallTable::Nat, "PREROUTING"),
-        ],
-        true => &PREROUTING,
-    };
+    if !case.is_routed() {
+        return;
+    }
     let mut traffic = case.traffic();
     traffic.oif = None;
     traffic.to = case.arrived_at();
     let seen = case.seen;
-    if let (Ok(firewall), true) = (&seen.firewall, case.is_routed()) {
+    if let Ok(firewall) = &seen.firewall {
         // Chains come before the translation back, or after it.
         let traffics = [traffic, case.traffic()];
         foreign(case, firewall, &traffics, |it| {
             it.hook.as_deref() == Some("prerouting") || it.hook.is_none()
         });
     }
-    pass(case, hooks, &traffic);
+    pass(case, &PREROUTING, &traffic);
+    let is_back = case.leg.is_reply && case.is_translated;
+    if let (true, Tracking::Exempt) = (is_back, case.now.tracking) {
+        let why = "what is not tracked is not translated back to the pod".to_owned();
+        if let Some(cause) = case.now.exemption(why) {
+            case.failed("firewall", "the reply is not translated back", cause);
+        }
+    }
 }
-
-/// The hooks before the routing, for what is not the first packet of a connection.
-pub(in super::super) const PREROUTING: [Hook; 2] = [
-    (FirewallTable::Raw, "PREROUTING"),
-    (FirewallTable::Mangle, "PREROUTING"),
-];
-
-/// Those of what is for the node itself.
-pub(in super::super) const INPUT: [Hook; 3] = [
-    (FirewallTable::Mangle, "INPUT"),
-    (FirewallTable::Filter, "INPUT"),
-    (FirewallTable::Security, "INPUT"),
-];
-
-/// Those of what it forwards.
-pub(in super::super) const FORWARD: [Hook; 4] = [
-    (FirewallTable::Mangle, "FORWARD"),
-    (FirewallTable::Filter, "FORWARD"),
-    (FirewallTable::Security, "FORWARD"),
-    (FirewallTable::Mangle, "POSTROUTING"),
-];
-
-/// Those of what the node itself sends.
-pub(in super::super) const OUTPUT: [Hook; 4] = [
-    (FirewallTable::Raw, "OUTPUT"),
-    (FirewallTable::Mangle, "OUTPUT"),
-    (FirewallTable::Filter, "OUTPUT"),
-    (FirewallTable::Mangle, "POSTROUTING"),
-];
-
-/// A built-in chain of a table.
-pub(in super::super) type Hook = (FirewallTable, &'static str);
 
 impl<'a> Case<'a> {
     /// Whether the tables of iptables see it.
     pub(super) fn is_routed(&self) -> bool {
-        if !self.leg.is_bridged {
-            return true;
-        }
-        let key = BRIDGE_CALLS
-            .iter()
-            .find(|(family, _)| *family == self.family());
-        let key = key.and_then(|(_, key)| SysctlKey::parse(key).ok());
-        key.and_then(|key| self.node().sysctl(&key))
-            .is_some_and(|it| it != 0)
+        !self.leg.is_bridged
+            || match self.family() {
+                Family::Ipv4 => self.is_called(BRIDGE_CALLS[0].1, 0),
+                Family::Ipv6 => self.is_called(BRIDGE_CALLS[1].1, 1),
+            }
+    }
+
+    /// Whether a bridge has rules see what passes it, by this parameter or its own option.
+    pub(super) fn is_called(&self, key: &str, option: usize) -> bool {
+        let value = SysctlKey::parse(key).ok();
+        // Without br_netfilter there is none.
+        let value = value.and_then(|key| self.node().sysctl(&key));
+        let is_on = || self.leg.ingress.is_some_and(|it| it.calls[option]);
+        value.is_some_and(|it| it != 0 || is_on())
     }
 
     /// The destination that it came with: a reply comes back to the address that the request got.
@@ -187,22 +158,9 @@ impl<'a> Case<'a> {
             is_untranslated: !leg.is_reply && !is_unknown,
             iif: leg.ingress.map(|it| it.name.as_str()),
             oif: egress.map(|it| it.name.as_str()),
-            mark: self.mark,
-            ttl: leg.source.and_then(|it| it.ttl),
-            ..Traffic::new(&leg.packet, leg.is_reply, self.own)
-        }
-    }
-
-    /// As [`Case::traffic`], behind the routing.
-    fn routed(&self) -> Traffic<'a> {
-        let leg = self.leg;
-        let is_forwarded = !leg.is_bridged && !leg.is_for_node();
-        let traffic = self.traffic();
-        Traffic {
-            ttl: traffic
-                .ttl
-                .map(|it| it.saturating_sub(u8::from(is_forwarded))),
-            ..traffic
+            ..self
+                .now
+                .of(Traffic::new(&leg.packet, leg.is_reply, self.own))
         }
     }
 }
@@ -218,24 +176,31 @@ pub(super) fn pass(
         return (None, false);
     };
     let (mut by, mut is_clear) = (None, true);
-    let mut traffic = *traffic;
-    for (table, chain) in hooks {
+    for hook in hooks {
         for ruleset in &firewall.rulesets {
-            let outcome = firewall.outcome(ruleset, *table, chain, &traffic);
-            traffic.mark = outcome.mark;
-            is_clear &= judge_outcome(case, ruleset, &outcome);
-            let is_accepted = outcome.fate == Fate::Accepted && *table == FirewallTable::Filter;
+            let (chain, own) = (Met::Iptables(ruleset, *hook), case.now.of(*traffic));
+            let Some(outcome) = chain.outcome(firewall, &own) else {
+                continue;
+            };
+            is_clear &= judge_outcome(case, firewall, chain, &own, &outcome);
+            case.now.pass(&chain, case.family(), &outcome);
+            let is_accepted = outcome.fate == Fate::Accepted && hook.0 == FirewallTable::Filter;
             if let Some(place) = outcome.by.filter(|_| is_accepted) {
                 by = Some(place);
             }
         }
     }
-    case.mark = traffic.mark;
     (by, is_clear)
 }
 
 /// Whether a chain lets the packet pass for certain; else there is a row about it.
-pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Outcome) -> bool {
+fn judge_outcome(
+    case: &mut Case<'_>,
+    firewall: &Firewall,
+    chain: Met<'_>,
+    traffic: &Traffic<'_>,
+    outcome: &Outcome,
+) -> bool {
     let Some(by) = &outcome.by else {
         return true;
     };
@@ -246,7 +211,7 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
     }
     match outcome.fate {
         Fate::Dropped => {
-            let cause = because(case.family(), ruleset, by);
+            let cause = chain.because(firewall, case.family(), by, traffic, &case.now);
             case.failed("firewall", ended_by(by, &by.rule), cause);
             false
         }
@@ -256,13 +221,7 @@ pub(super) fn judge_outcome(case: &mut Case<'_>, ruleset: &Ruleset, outcome: &Ou
             false
         }
         Fate::Elsewhere => {
-            case.unknown(
-                "firewall",
-                format!(
-                    "{by} passes it to a program or to another host: {}",
-                    by.rule
-                ),
-            );
+            case.unknown("firewall", elsewhere(&by.to_string(), &by.rule));
             false
         }
         Fate::Accepted => true,
@@ -283,75 +242,49 @@ fn translated(case: &mut Case<'_>, by: &Place, place: &str, mark: Mark) {
     let packet = &case.leg.packet;
     let to = SocketAddr::new(address, port.or(packet.port).unwrap_or(0));
     let again = remedies::again(packet, to, case.leg.source.is_none());
-    let to = port.map_or_else(|| address.to_string(), |_| to.to_string());
-    let words = format!("{place} translates its destination to {to}; run: {again}");
-    case.unknown("firewall", words);
-}
-
-/// What drops a packet at these hooks for certain.
-pub(in super::super) fn drops(
-    firewall: &Firewall,
-    family: Family,
-    hooks: &[Hook],
-    traffic: &Traffic<'_>,
-) -> Option<Cause> {
-    match passage(firewall, family, hooks, traffic) {
-        Passage::Dropped(cause) => Some(cause),
-        Passage::Passed | Passage::Unknown => None,
-    }
-}
-
-/// What becomes of a packet at some hooks.
-pub(in super::super) enum Passage {
-    Dropped(Cause),
-    Passed,
-    Unknown,
-}
-
-/// What becomes of a packet at these hooks.
-pub(in super::super) fn passage(
-    firewall: &Firewall,
-    family: Family,
-    hooks: &[Hook],
-    traffic: &Traffic<'_>,
-) -> Passage {
-    let (mut traffic, mut is_known) = (*traffic, true);
-    for (table, chain) in hooks {
-        for ruleset in &firewall.rulesets {
-            let outcome = firewall.outcome(ruleset, *table, chain, &traffic);
-            traffic.mark = outcome.mark;
-            match (outcome.fate, outcome.by, &outcome.unsure[..]) {
-                (Fate::Dropped, Some(by), []) => {
-                    return Passage::Dropped(because(family, ruleset, &by));
-                }
-                (fate, _, unsure) => is_known &= fate == Fate::Accepted && unsure.is_empty(),
-            }
+    let shown = port.map_or_else(|| address.to_string(), |_| to.to_string());
+    let words = format!("{place} translates its destination to {shown}");
+    match probes::works(case.seen) && !case.leg.is_reply {
+        true => {
+            case.ok("firewall", words);
+            data_of_translated(case, to);
         }
+        false => case.unknown("firewall", format!("{words}; run: {again}")),
     }
-    let is_met = |it: &Foreign| {
-        let mut names = hooks.iter().map(|(_, name)| name.to_ascii_lowercase());
-        names.any(|name| it.hook.as_deref() == Some(&*name))
+}
+
+/// What rules do with data to the address that the destination is translated to: probes show that
+/// the connection is opened.
+fn data_of_translated(case: &mut Case<'_>, to: SocketAddr) {
+    let (node, leg) = (case.node(), case.leg);
+    let request = Packet {
+        to: to.ip(),
+        port: leg.packet.port.map(|_| to.port()),
+        ..leg.packet.clone()
     };
-    let chains = firewall.foreign.iter();
-    let chains = chains.filter(|it| is_met(it) && it.is_passed_by(&traffic));
-    for it in chains {
-        let Some(native) = &it.rules else {
-            is_known = false;
-            continue;
+    let ingress = leg.ingress.map(|it| it.name.as_str());
+    let way = decide(node, &request, ingress, leg.mark.value).dev();
+    let egress = way.as_ref().map(|it| it.as_str());
+    let is_own = case.own.contains(&to.ip());
+    let Ok(firewall) = &case.seen.firewall else {
+        return;
+    };
+    let reply = request.reversed();
+    for (packet, is_reply, [iif, oif]) in [
+        (&request, false, [ingress, egress]),
+        (&reply, true, [egress, ingress]),
+    ] {
+        let traffic = Traffic {
+            iif,
+            oif,
+            ..Traffic::new(packet, is_reply, case.own)
         };
-        let traffic = at_hook(&traffic, it.hook.as_deref());
-        let own = NativeChain::TABLE;
-        let outcome = firewall.outcome(&native.ruleset, own, &native.chain, &traffic);
-        match (outcome.fate, outcome.by, &outcome.unsure[..]) {
-            (Fate::Dropped, Some(by), []) => {
-                return Passage::Dropped(remedies::native(&native.table, &by));
-            }
-            (fate, _, unsure) => is_known &= fate == Fate::Accepted && unsure.is_empty(),
-        }
-    }
-    match is_known {
-        true => Passage::Passed,
-        false => Passage::Unknown,
+        let hooks = match (is_own, is_reply) {
+            (false, _) => &FORWARD[..],
+            (true, false) => &INPUT,
+            (true, true) => &OUTPUT,
+        };
+        data(case, firewall, hooks, &traffic);
     }
 }
 
@@ -406,23 +339,6 @@ fn hairpin(case: &Case<'_>, place: &str, to: IpAddr, mark: Mark) -> Option<Cause
     })
 }
 
-/// A policy drops it: perhaps since a chain that would accept it is not called any more.
-pub(super) fn policy(family: Family, ruleset: &Ruleset, by: &Place) -> Cause {
-    let what = format!("the policy of {} {} is DROP", by.table.as_str(), by.chain);
-    let uncalled = ruleset.uncalled(by.table);
-    let is_meant = |name: &&&str| name.to_ascii_uppercase().contains(&by.chain);
-    match uncalled.iter().find(is_meant) {
-        Some(chain) => {
-            let what = format!("{what}, and nothing calls {chain}");
-            remedies::jump(family, by.table, &by.chain, chain, &by.command, what)
-        }
-        None => {
-            let why = "no rule accepts the packet".to_owned();
-            remedies::policy(Reason::Policy, family, by, what, why)
-        }
-    }
-}
-
 /// What the tables between the interfaces do.
 pub(super) fn firewall(case: &mut Case<'_>) {
     if dropped(case, false) {
@@ -443,7 +359,7 @@ pub(super) fn firewall(case: &mut Case<'_>) {
         (false, true) => (&OUTPUT, &["output", "postrouting"][..]),
         (false, false) => (&FORWARD, &["forward", "postrouting"][..]),
     };
-    let mut traffic = case.routed();
+    let mut traffic = case.traffic();
     if hooks[0].1 == "OUTPUT" {
         traffic.iif = None;
     }
@@ -462,61 +378,21 @@ pub(super) fn firewall(case: &mut Case<'_>) {
             format!("accepted by {by}")
         });
         case.ok("firewall", format!("{by}{translation}"));
-        data(case, firewall, hooks, passed, &traffic);
+        data(case, firewall, hooks, &traffic);
     }
 }
 
 /// What the rules do with data of TCP where they let the connection be opened: no probe shows
 /// it. These hooks come behind those before the routing.
-fn data(
-    case: &mut Case<'_>,
-    firewall: &Firewall,
-    hooks: &[Hook],
-    passed: &[&str],
-    traffic: &Traffic<'_>,
-) {
-    if case.leg.packet.protocol != Protocol::Tcp {
-        return;
-    }
-    let mut traffic = Traffic {
-        is_data: true,
-        mark: Mark::NONE,
-        ..*traffic
-    };
-    let of_nat = |(table, _): &&Hook| *table == FirewallTable::Nat;
-    let mut stops = None;
-    for (table, chain) in PREROUTING.iter().chain(hooks).filter(|it| !of_nat(it)) {
-        for ruleset in &firewall.rulesets {
-            let own = at_hook(&traffic, Some(&chain.to_ascii_lowercase()));
-            let outcome = firewall.outcome(ruleset, *table, chain, &own);
-            traffic.mark = outcome.mark;
-            stops = stops.or_else(|| stop_of_data(&outcome));
-        }
-    }
-    let is_met = |it: &Foreign| {
-        let hook = it.hook.as_deref();
-        !it.is_nat && hook.is_some_and(|it| it == "prerouting" || passed.contains(&it))
-    };
-    for it in firewall.foreign.iter().filter(|it| is_met(it)) {
-        if let Some(native) = &it.rules {
-            let own = at_hook(&traffic, it.hook.as_deref());
-            let table = NativeChain::TABLE;
-            let outcome = firewall.outcome(&native.ruleset, table, &native.chain, &own);
-            stops = stops.or_else(|| stop_of_data(&outcome));
-        }
-    }
-    if let Some(words) = stops {
-        case.note("firewall", words);
-    }
-}
-
-/// What drops data, or may.
-fn stop_of_data(outcome: &Outcome) -> Option<String> {
-    let by = outcome.by.as_ref()?;
-    match (outcome.unsure.first(), outcome.fate) {
-        (Some(rule), _) => Some(format!("{rule} may drop packets with data: {}", rule.rule)),
-        (None, Fate::Dropped) => Some(format!("packets with data: {}", ended_by(by, &by.rule))),
-        _ => None,
+fn data(case: &mut Case<'_>, firewall: &Firewall, hooks: &[Hook], traffic: &Traffic<'_>) {
+    if case.leg.packet.protocol == Protocol::Tcp {
+        let hooks = [&PREROUTING, hooks].concat();
+        let now = Now {
+            mark: Mark::NONE,
+            ..case.now.clone()
+        };
+        let stop = stop_of_data(firewall, case.family(), &hooks, traffic, &now);
+        stop.into_iter().for_each(|it| case.note("firewall", it));
     }
 }
 
@@ -532,38 +408,38 @@ pub(super) fn foreign(
     let mut open = Vec::new();
     let is_passed = |it: &&Foreign| is_met(it) && traffics.iter().any(|own| it.is_passed_by(own));
     for it in firewall.foreign.iter().filter(is_passed) {
-        let Some(NativeChain {
-            table,
-            chain,
-            ruleset,
-        }) = &it.rules
-        else {
+        let chain = Met::Native(it);
+        let own = traffics.iter().map(|traffic| {
+            let traffic = at_hook(&case.now.of(*traffic), it.hook.as_deref());
+            Some((traffic, chain.outcome(firewall, &traffic)?))
+        });
+        let Some(own) = own.collect::<Option<Vec<_>>>() else {
             open.push(it);
             continue;
         };
-        let outcomes = traffics.iter().map(|traffic| {
-            let traffic = at_hook(traffic, it.hook.as_deref());
-            firewall.outcome(ruleset, NativeChain::TABLE, chain, &traffic)
-        });
         let is_sure = |fate| move |it: &Outcome| it.fate == fate && it.unsure.is_empty();
-        let outcomes: Vec<Outcome> = outcomes.collect();
+        let outcomes = || own.iter().map(|(_, outcome)| outcome);
         // Behind the routing it is the source that is translated: see `translation`.
         let is_last = it.hook.as_deref() == Some("postrouting");
         let is_passed =
             |it: &Outcome| is_sure(Fate::Accepted)(it) || is_last && is_sure(Fate::Translated)(it);
-        if outcomes.iter().all(is_passed) {
+        if outcomes().all(is_passed) {
+            // Where the packet may be one of two, the last is what it is behind them.
+            if let Some(last) = outcomes().next_back() {
+                case.now.pass(&chain, case.leg.packet.family(), last);
+            }
             continue;
         }
-        let is_all = |fate| outcomes.iter().all(is_sure(fate));
-        match outcomes.first().and_then(|it| Some((it, it.by.as_ref()?))) {
-            Some((_, by)) if is_all(Fate::Dropped) => {
-                let cause = remedies::native(table, by);
+        let is_all = |fate| outcomes().all(is_sure(fate));
+        let first = own.first();
+        match first.and_then(|(own, it)| Some((own, it, it.by.as_ref()?))) {
+            Some((own, _, by)) if is_all(Fate::Dropped) => {
+                let cause = chain.because(firewall, case.family(), by, own, &case.now);
                 case.failed("firewall", ended_by(&it.place, &by.rule), cause);
                 return false;
             }
-            Some((outcome, by)) if !is_last && is_all(Fate::Translated) => {
-                let place = format!("{table} {} rule {}", by.chain, by.number);
-                translated(case, by, &place, outcome.mark);
+            Some((_, outcome, by)) if !is_last && is_all(Fate::Translated) => {
+                translated(case, by, &chain.named(by), outcome.mark);
                 return false;
             }
             _ => open.push(it),
@@ -586,23 +462,6 @@ pub(super) fn foreign(
     };
     case.unknown("firewall", unevaluated(&format!("{place}{more}")));
     false
-}
-
-/// What is known of a packet at a hook: before the routing it has no way out, and behind it
-/// none in.
-fn at_hook<'a>(traffic: &Traffic<'a>, hook: Option<&str>) -> Traffic<'a> {
-    let mut traffic = *traffic;
-    match hook.map(|it| of_bridge(it).unwrap_or(it)) {
-        Some("ingress" | "prerouting" | "input") => traffic.oif = None,
-        Some("egress" | "output") => traffic.iif = None,
-        _ => {}
-    }
-    traffic
-}
-
-/// The hook of a bridge.
-fn of_bridge(hook: &str) -> Option<&str> {
-    hook.strip_prefix("bridge-")
 }
 
 /// What a bridge does with what comes to it through a port: it takes it in, or passes it on to
@@ -646,7 +505,7 @@ fn of_bridges(case: &mut Case<'_>, hooks: &[&str], bridge: Option<&Link>) {
         Some(Foreign { place, .. }) if !is_known => case.unknown("firewall", unevaluated(place)),
         Some(_) => {
             let traffic = match hooks.contains(&"output") {
-                true => case.routed(),
+                true => case.traffic(),
                 false => Traffic {
                     to: case.arrived_at(),
                     ..case.traffic()
@@ -661,10 +520,6 @@ fn of_bridges(case: &mut Case<'_>, hooks: &[&str], bridge: Option<&Link>) {
         }
         None => {}
     }
-}
-
-fn unevaluated(place: &str) -> String {
-    format!("rules of {place} are not evaluated")
 }
 
 /// What chains do that are for single interfaces: they come before all others.
@@ -685,7 +540,7 @@ fn of_links(case: &mut Case<'_>, hook: &str, links: [Option<&Link>; 2]) {
     };
     let names = links.map(|link| link.map_or("", |it| it.name.as_str()));
     let mut traffic = match hook {
-        "egress" => case.routed(),
+        "egress" => case.traffic(),
         _ => case.traffic(),
     };
     // One that has chains is the one that they see.
@@ -707,12 +562,10 @@ pub(super) fn translation(
 ) -> Option<String> {
     let traffic = Traffic {
         iif: None,
-        mark: case.mark,
-        ..*traffic
+        ..case.now.of(*traffic)
     };
-    let table = FirewallTable::Nat;
     let rulesets = firewall.rulesets.iter();
-    let outcomes = rulesets.map(|it| firewall.outcome(it, table, "POSTROUTING", &traffic));
+    let outcomes = rulesets.map(|it| firewall.outcome(it, SOURCE.0, SOURCE.1, &traffic));
     let outcomes: Vec<_> = outcomes.collect();
     let translated = outcomes
         .iter()
@@ -756,7 +609,17 @@ pub(super) fn translation(
     }
     let egress = case.leg.egress?;
     let what = format!("{from} leaves {} untranslated", egress.name);
-    let cause = why_untranslated(firewall, &traffic, &egress.name);
+    let tracked = Traffic {
+        tracking: Tracking::Tracked,
+        ..traffic
+    };
+    let is_exempt = !firewall.keeps_source(&tracked);
+    let exemption = case
+        .now
+        .exemption("what is not tracked is not translated".to_owned());
+    let cause = exemption
+        .filter(|_| is_exempt)
+        .unwrap_or_else(|| why_untranslated(firewall, &tracked, &egress.name));
     match case.is_lost {
         true => case.unknown(
             "firewall",

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::Case;
 use super::links::{link, next_hop_on};
 use super::routes::typed;
-use super::rules::{INPUT, OUTPUT, foreign, pass};
+use super::rules::{foreign, pass};
 use crate::diagnosis::firewall::Traffic;
 use crate::diagnosis::observed::{Known, Link, Network, Packet, Protocol};
+use crate::diagnosis::passing::{INPUT, Now, OUTPUT};
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, decide};
 use crate::diagnosis::verdict::{Level, Reason};
@@ -130,7 +131,9 @@ pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
     let family = packet.family();
     let own = node.addresses(dev).find(|it| it.family() == family);
     packet.from = own.map_or(packet.from, |it| it.address);
-    let (mark, addresses, back) = (case.mark, case.own, packet.reversed());
+    let (addresses, back) = (case.own, packet.reversed());
+    // These are other packets.
+    let now = std::mem::replace(&mut case.now, Now::new(None));
     let name = Some(dev.name.as_str());
     let out = Traffic {
         oif: name,
@@ -141,14 +144,14 @@ pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
         iif: name,
         ..Traffic::new(&back, false, addresses)
     };
-    if let Ok(firewall) = &case.seen.firewall {
-        for (hook, traffic) in [("output", out), ("input", incoming)] {
+    for (hook, hooks, traffic) in [("output", &OUTPUT[..], out), ("input", &INPUT, incoming)] {
+        if let Ok(firewall) = &case.seen.firewall {
             foreign(case, firewall, &[traffic], |it| {
                 it.hook.as_deref() == Some(hook)
             });
         }
+        pass(case, hooks, &traffic);
+        case.now = Now::new(None);
     }
-    pass(case, &OUTPUT, &out);
-    pass(case, &INPUT, &incoming);
-    case.mark = mark;
+    case.now = now;
 }

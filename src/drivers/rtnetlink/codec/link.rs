@@ -22,6 +22,8 @@ const HEADER: usize = 16;
 const XDP_ATTACHED: u16 = 2;
 /// `IFLA_VXLAN_PORT`
 const VXLAN_PORT: u16 = 15;
+/// `IFLA_BR_NF_CALL_IPTABLES`, `IFLA_BR_NF_CALL_IP6TABLES` and `IFLA_BR_NF_CALL_ARPTABLES`
+const BRIDGE_CALLS: [u16; 3] = [36, 37, 38];
 /// `IFLA_BRPORT_STATE` and `IFLA_BRPORT_ISOLATED`
 const PORT_STATE: u16 = 1;
 const PORT_ISOLATED: u16 = 33;
@@ -88,6 +90,10 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
                     let port = attributes(data).find(|(kind, _)| *kind == VXLAN_PORT);
                     let port = port.and_then(|(_, port)| port.first_chunk());
                     link.tunnel_port = port.map(|port| u16::from_be_bytes(*port));
+                }
+                if let Some((_, data)) = data.filter(|_| link.kind == "bridge") {
+                    let is_on = |it| attributes(data).any(|(kind, on)| kind == it && on == [1]);
+                    link.calls = BRIDGE_CALLS.map(is_on);
                 }
             }
             XDP => {
