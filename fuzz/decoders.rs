@@ -310,6 +310,7 @@ fn follow(text: &str) {
         to: [8, 8, 8, 8].into(),
         protocol: Protocol::Tcp,
         port: Some(443),
+        is_answer: false,
     };
     let (all, own) = (Firewall::default(), BTreeSet::new());
     let traffic = Traffic::new(&packet, false, &own);
@@ -333,6 +334,7 @@ fn probe(input: &[u8]) {
             to: [8, 8, 8, 8].into(),
             protocol,
             port: Some(443),
+            is_answer: false,
         };
         let mut log = Log::default();
         for part in [bytes, bytes.get(28..).unwrap_or(&[])] {

@@ -177,10 +177,15 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         to,
         protocol: question.protocol,
         port: question.port,
+        is_answer: false,
     };
     let mut ends = [Some(pod), other];
     if question.is_reverse {
-        packet = packet.reversed();
+        packet = Packet {
+            from: packet.to,
+            to: packet.from,
+            ..packet
+        };
         ends.reverse();
     }
     if question.is_captured && ends[0].is_none() {
@@ -268,7 +273,7 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
             None if !is_own => {
                 Answer::Unknown("the interface that it comes in through is not known".to_owned())
             }
-            iif => inspector.way(packet.from, packet.to, iif, *mark),
+            iif => inspector.way(&packet, iif, *mark),
         };
     }
     // Last: all else is done until their pace lets them follow.
@@ -435,20 +440,20 @@ fn read_pod(
     spaces: &Spaces,
     node: &Network,
 ) -> io::Result<Pod> {
-    let (own, to) = (packet.from, packet.to);
+    let own = packet.from;
     let family = packet.family();
     let (network, firewall, mark, answer, ttl) = space.within(|| {
         let mut inspector = Inspector::open()?;
         let network = inspector.network(&listings(&[family]));
         let network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
-        let mut answer = inspector.way(own, to, None, 0);
+        let mut answer = inspector.way(packet, None, 0);
         let firewall = firewall::inspect(family);
         let mut mark = Marked::default();
         if let (Ok(firewall), Answer::Way(Way { dev: Some(dev), .. })) = (&firewall, &answer) {
             mark = mark_in_pod(&network, firewall, (packet, is_reply), dev.as_str());
         }
         if mark.value != 0 {
-            answer = inspector.way(own, to, None, mark.value);
+            answer = inspector.way(packet, None, mark.value);
         }
         let ttl = ttl(family, &answer);
         Ok((network, firewall, mark, answer, ttl))

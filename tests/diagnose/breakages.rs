@@ -1221,3 +1221,30 @@ fn a_rule_that_is_not_reached_may_be_put_first() {
         assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
     }
 }
+
+/// Rules of the routing may ask for the protocol and the ports.
+#[test]
+fn routes_of_single_protocols_and_ports_are_followed() {
+    let blackhole = "ip route add blackhole default table 200; ip rule add lookup 200 priority 100";
+    for (lines, reason) in [
+        (format!("{blackhole} ipproto tcp"), "route-type"),
+        (format!("{blackhole} dport 1-9"), "route-type"),
+        (
+            "ip rule add ipproto tcp sport 7 prohibit priority 100".to_owned(),
+            "rule-type",
+        ),
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.node.run(&lines);
+        let asked = |port| [lab.style.pod(), OUTSIDE, "--port", port, "--no-probe"];
+        let (code, found) = lab.diagnose(&asked("tcp/7"));
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        let verdict = (code, &first["reason"]);
+        assert_eq!(verdict, (1, &reason.into()), "{lines}: {found:#}");
+        let (code, found) = lab.diagnose(&asked("udp/10"));
+        assert_eq!((code, &found["verdict"]), (0, &"ok".into()), "{found:#}");
+        lab.node.run(command(&first));
+        let (code, found) = lab.diagnose(&asked("tcp/7")[..4]);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+    }
+}

@@ -333,6 +333,7 @@ fn compare(
             to: to.ip(),
             protocol,
             port,
+            is_answer: false,
         };
         let mut judged = 0;
         for (index, rule) in rules.iter().enumerate() {

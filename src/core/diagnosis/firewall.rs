@@ -928,6 +928,7 @@ mod tests {
             to: to.parse().expect("an address"),
             protocol: Protocol::Icmp,
             port: None,
+            is_answer: false,
         };
         let own = BTreeSet::new();
         let traffic = Traffic {
@@ -1131,6 +1132,7 @@ mod tests {
                 to: [8, 8, 8, 8].into(),
                 protocol: Protocol::Icmp,
                 port: None,
+                is_answer: false,
             };
             let traffic = Traffic {
                 oif: Some("eth0"),

@@ -211,6 +211,7 @@ pub(super) mod tests {
                 to: [8, 8, 8, 8].into(),
                 protocol: Protocol::Icmp,
                 port: None,
+                is_answer: false,
             },
             pods: [None, None],
             node: Network::default(),

@@ -161,6 +161,17 @@ fn target(rest: &[&str]) -> Option<Vec<String>> {
         ["meta", "mark", "set", "meta", "mark", "|", mark] => {
             Some(owned(["-j", "MARK", "--or-mark", &number(mark)?]))
         }
+        // What these change is asked for by nothing that is known here.
+        [
+            "tcp" | "ip" | "ip6" | "meta",
+            field @ ("option" | "dscp" | "priority"),
+            rest @ ..,
+        ] if rest.contains(&"set") => Some(owned(["-j", field])),
+        ["flow", "add", table] => Some(owned(["-j", table])),
+        ["meta", "mark", "set", "ct", "mark"] => Some(owned(["-j", "CONNMARK", "--restore-mark"])),
+        ["ct", "mark", "set", "meta", "mark"] | ["ct", "mark", "set", "mark"] => {
+            Some(owned(["-j", "CONNMARK", "--save-mark"]))
+        }
         ["notrack"] => Some(owned(["-j", "CT", "--notrack"])),
         ["ip", "ttl", "set", ttl] => {
             Some(owned(["--nfproto", "ip", "-j", "TTL", "--ttl-set", ttl]))
@@ -740,6 +751,16 @@ mod tests {
             ),
             ("notrack", &["-j CT --notrack"]),
             (
+                "tcp flags syn / syn,rst tcp option maxseg size set rt mtu",
+                &["-p tcp --tcp-flags SYN,RST SYN -j option"],
+            ),
+            (
+                "ip protocol tcp flow add @fast",
+                &["--nfproto ip -p tcp -j @fast"],
+            ),
+            ("ip dscp set af11", &["-j dscp"]),
+            ("meta mark set ct mark", &["-j CONNMARK --restore-mark"]),
+            (
                 "iifname \"a\" ip ttl set 1",
                 &["-i a --nfproto ip -j TTL --ttl-set 1"],
             ),
@@ -757,7 +778,6 @@ mod tests {
         }
         for rule in [
             "meta mark set 1 drop",
-            "meta mark set ct mark",
             "meta mark set meta mark ^ 0x4000 masquerade",
             "ip id < 5 dnat to 10.0.0.1",
             "add @own { ip saddr } drop",

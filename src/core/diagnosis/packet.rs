@@ -43,8 +43,10 @@ pub struct Packet {
     pub to: IpAddr,
     /// The protocol.
     pub protocol: Protocol,
-    /// The destination's port.
+    /// The destination's port; of an answer it is the source's.
     pub port: Option<u16>,
+    /// Whether it is an answer.
+    pub is_answer: bool,
 }
 
 impl Packet {
@@ -58,7 +60,16 @@ impl Packet {
         Packet {
             from: self.to,
             to: self.from,
+            is_answer: !self.is_answer,
             ..self.clone()
+        }
+    }
+
+    /// The ports of its source and its destination, as far as they are known.
+    pub fn ports(&self) -> [Option<u16>; 2] {
+        match self.is_answer {
+            true => [self.port, None],
+            false => [None, self.port],
         }
     }
 

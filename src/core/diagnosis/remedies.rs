@@ -764,6 +764,7 @@ pub(super) fn stale(packet: &Packet, count: usize, by: &str) -> Cause {
         to,
         protocol,
         port,
+        ..
     } = packet;
     let (are, their) = match count {
         1 => ("1 connection is".to_owned(), "its"),

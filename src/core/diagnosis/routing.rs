@@ -109,6 +109,9 @@ fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
                 let own = matching::parse_mark(value);
                 own.is_some_and(|(value, mask)| mark & mask == value)
             }
+            "ipproto" => *value == packet.protocol.number(packet.family()).to_string(),
+            "sport" => has_port(value, packet.ports()[0]),
+            "dport" => has_port(value, packet.ports()[1]),
             "table" | "type" | "goto" | "suppress_prefixlength" | "suppress_ifgroup" | "not" => {
                 true
             }
@@ -116,6 +119,13 @@ fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
         };
     }
     met != (rule.get("not") == Some("true"))
+}
+
+/// Whether a port is in `FIRST-LAST`, or is the number there.
+fn has_port(range: &str, port: Option<u16>) -> bool {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let (first, last) = (first.parse::<u16>(), last.parse::<u16>());
+    matches!((first, last, port), (Ok(first), Ok(last), Some(own)) if (first..=last).contains(&own))
 }
 
 /// The route of a table that has an address.

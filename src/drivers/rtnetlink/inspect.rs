@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -11,7 +10,7 @@ use nix::libc;
 use super::codec::traffic_control::{ask_filters, ask_qdiscs, decode_qdisc, is_filter};
 use super::codec::{self, Listing, Message};
 use super::links::{Link, Links};
-use crate::diagnosis::observed::{self, Answer, Network};
+use crate::diagnosis::observed::{self, Answer, Network, Packet};
 use crate::engine::Errno;
 use crate::netlink::{INTERRUPTED, Request, Requests};
 use crate::resource::{Name, Resource};
@@ -104,7 +103,7 @@ impl Inspector {
 
     /// Where the kernel would send a packet with this mark that comes in through an
     /// interface, or one of its own.
-    pub fn way(&mut self, from: IpAddr, to: IpAddr, iif: Option<&Name>, mark: u32) -> Answer {
+    pub fn way(&mut self, packet: &Packet, iif: Option<&Name>, mark: u32) -> Answer {
         let index = match iif.map(|name| self.links.index(name)) {
             Some(None) => return Answer::Unknown("the interface is gone".to_owned()),
             index => index.flatten(),
@@ -112,7 +111,7 @@ impl Inspector {
         let (links, mut way) = (&self.links, None);
         let asked = self
             .requests
-            .ask(&codec::ask_way(from, to, index, mark), |it| {
+            .ask(&codec::ask_way(packet, index, mark), |it| {
                 way = codec::decode_way(it.kind, it.payload, links);
             });
         match (asked, way) {

@@ -95,6 +95,7 @@ fn own_packet(tunnel: &Link, remote: IpAddr) -> Option<Packet> {
         to: remote,
         protocol: Protocol::Udp,
         port: Some(tunnel.tunnel_port?),
+        is_answer: false,
     })
 }
 

@@ -342,6 +342,7 @@ fn matches_of_nft(flow: &Flow<'_>) -> Vec<String> {
         to,
         protocol,
         port,
+        ..
     } = flow.packet;
     let ip = TableFamily::from(flow.packet.family()).as_str();
     let token = format!("@th,64,64 {:#018x}", u64::from_be_bytes(flow.token));
@@ -389,6 +390,7 @@ fn matches_of_legacy(flow: &Flow<'_>) -> Vec<String> {
         to,
         protocol,
         port,
+        ..
     } = flow.packet;
     let port = port.unwrap_or(0);
     let (icmp, option, echo, unreachable) = match to {

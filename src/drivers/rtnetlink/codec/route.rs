@@ -1,7 +1,5 @@
 //! Routes: `struct rtmsg` and its attributes (linux/rtnetlink.h).
 
-use std::net::IpAddr;
-
 use nix::libc::{
     RTA_CACHEINFO as CACHEINFO, RTA_DST as DST, RTA_EXPIRES as EXPIRES, RTA_GATEWAY as GATEWAY,
     RTA_IIF as IIF, RTA_MARK as MARK, RTA_METRICS as METRICS, RTA_MFC_STATS as MFC_STATS,
@@ -16,6 +14,7 @@ use super::{
     CREATE, DEL_ROUTE, EXCL, Found, GET_ROUTE, How, NEW_ROUTE, REPLACE, Request, Unwritable,
     family_of, number, number_of, push_other,
 };
+use crate::diagnosis::observed::Packet;
 use crate::diagnosis::observed::Way;
 use crate::drivers::rtnetlink::links::Links;
 use crate::model::{Family, Value};
@@ -23,6 +22,10 @@ use crate::netlink::{attributes, nest, push};
 use crate::resource::{Attribute, Name, Prefix, Resource, Route, State};
 
 const HEADER: usize = 12;
+/// `RTA_IP_PROTO`, `RTA_SPORT`, `RTA_DPORT`
+const IP_PROTO: u16 = 27;
+const SPORT: u16 = 28;
+const DPORT: u16 = 29;
 /// `RTA_NH_ID`
 const NH_ID: u16 = 30;
 /// `RTM_F_CLONED`: the kernel's own note of a path.
@@ -80,18 +83,29 @@ const IPV6_METRIC: u32 = 1024;
 
 /// The question where the kernel would send a packet with this mark: one that comes in through the link
 /// with this index, or one of its own.
-pub fn ask_way(from: IpAddr, to: IpAddr, iif: Option<u32>, mark: u32) -> Request {
-    let to = Prefix::whole(to);
+pub fn ask_way(packet: &Packet, iif: Option<u32>, mark: u32) -> Request {
+    let to = Prefix::whole(packet.to);
     let mut body = vec![0; HEADER];
     (body[0], body[1]) = (number_of(to.family()), to.length);
     push(&mut body, DST, &octets(to.address));
     if let Some(index) = iif {
         body[2] = to.length;
-        push(&mut body, SRC, &octets(from));
+        push(&mut body, SRC, &octets(packet.from));
         push(&mut body, IIF, &index.to_ne_bytes());
     }
     if mark != 0 {
         push(&mut body, MARK, &mark.to_ne_bytes());
+    }
+    // Rules may ask for these (Linux 4.17); older kernels ignore them.
+    push(
+        &mut body,
+        IP_PROTO,
+        &[packet.protocol.number(packet.family())],
+    );
+    for (kind, port) in [SPORT, DPORT].into_iter().zip(packet.ports()) {
+        if let Some(port) = port {
+            push(&mut body, kind, &port.to_be_bytes());
+        }
     }
     Request::new(GET_ROUTE, 0, body)
 }
