@@ -104,6 +104,11 @@ static BREAKAGES: &[Breakage] = &[
         &[(Pod, "ip route add blackhole 8.8.8.0/24")],
     )
     .elsewhere(),
+    broken(
+        "pod-route",
+        "the route of the pod to 8.8.8.8 leads through lo",
+        &[(Pod, "ip route add 8.8.8.0/24 dev lo")],
+    ),
     broken("pod-link", "eth0 of the pod is down", &[(Pod, "ip link set eth0 down")]).elsewhere(),
     broken("pod-address", "no interface of the pod has POD", &[(Pod, "ip address flush dev eth0")])
         .of(ROUTED)

@@ -382,3 +382,21 @@ fn rules_of_pods_that_drop_data_are_noted() {
         assert!(page.ends_with(end), "{page}");
     }
 }
+
+/// A tunnel of the pod's own.
+#[test]
+fn what_leaves_a_pod_through_another_interface_is_not_followed() {
+    let lab = Lab::new(Style::Routed);
+    lab.pod.run(
+        "ip link add tun0 type bridge; ip link set tun0 up; ip address add 10.8.0.1/24 dev tun0
+         ip route add 8.8.8.8 via 10.8.0.2",
+    );
+    for more in [&[][..], &["--no-probe"]] {
+        let (_, found) = lab.diagnose(&[&[lab.style.pod(), OUTSIDE], more].concat());
+        assert!(causes(&found).is_empty(), "{found:#}");
+        let expected = "the route of the pod to 8.8.8.8 leads through tun0, not through eth0: where \
+                        that leads is not known";
+        assert!(open_rows(&found).contains(&expected), "{found:#}");
+        assert_ne!(found["verdict"], "ok", "{found:#}");
+    }
+}

@@ -223,6 +223,11 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
         let words = format!("rules of its routing ask for a mark that is not known: {by}");
         case.unknown(place, words);
     }
+    let dev = way.dev.as_ref().map_or("", |it| it.as_str());
+    let other = pod.network.link(dev).filter(|it| it.index != own.index);
+    if let Some(other) = other {
+        return elsewhere(case, pod, own, other);
+    }
     // A reply has the address that the request was for.
     let src = way.src.filter(|_| !case.leg.is_reply);
     if let Some(src) = src.filter(|src| *src != address) {
@@ -232,7 +237,6 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
         let fix = remedies::in_pod(pod, format!("ip route replace default ... src {address}"));
         return case.failed(place, what, cause.fix(fix));
     }
-    let dev = way.dev.as_ref().map_or("", |it| it.as_str());
     let hop = way.via.unwrap_or(to);
     let how = match way.via {
         Some(via) => format!("{to} via {via} dev {dev}"),
@@ -301,6 +305,32 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
             }
         }
     }
+}
+
+/// What the pod sends leaves it through another interface than its own, or not at all.
+fn elsewhere(case: &mut Case<'_>, pod: &Pod, own: &Link, other: &Link) {
+    let (place, whose) = named_pod(case, pod);
+    let to = case.leg.packet.to;
+    let what = format!("the route of {whose} to {to} leads through {}", other.name);
+    case.is_diverted = true;
+    if other.name.as_str() != "lo" {
+        let name = &own.name;
+        let words = format!("{what}, not through {name}: where that leads is not known");
+        return case.unknown(place, words);
+    }
+    let why = "what is sent through that does not leave the pod";
+    let cause = Cause::new(Reason::PodRoute, &what, why);
+    let decision = decide(&pod.network, &case.leg.packet, None, pod.mark.value);
+    let fix = match decision {
+        Decision::Route(route, _) => {
+            let table = remedies::table_word(route.table);
+            let dev = remedies::word(&other.name);
+            let fix = format!("ip route del {} dev {dev} table {table}", route.to);
+            remedies::in_pod(pod, fix)
+        }
+        _ => remedies::renew(pod),
+    };
+    case.failed(place, what, cause.fix(fix));
 }
 
 /// The hardware address that a pod's next hop must have, and whose it is.
