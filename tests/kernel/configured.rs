@@ -184,6 +184,7 @@ table = 0x1388
 priority = 104
 goto = 32766
 tun_id = 7
+fwmark = 0
 
 [[rule]]
 priority = 105

@@ -324,6 +324,8 @@ fn rules_come_back_as_they_were() {
             "ip rule add to 10.39.0.0/24 lookup 5000 priority 101",
             "ip rule add fwmark 1 table 200 priority 102",
             "ip rule add fwmark 0x200/0xf00 table 2004 priority 9",
+            "ip rule add fwmark 0/0xffffffff table 2004 priority 119",
+            "ip rule add fwmark 0/0xff table 2004 priority 120",
             "ip rule add iif eth0 table 201 priority 103",
             "ip rule add oif eth7 table 202 priority 104",
             "ip rule add tos 0x10 table 203 priority 105",
@@ -346,6 +348,7 @@ fn rules_come_back_as_they_were() {
     for name in [
         "rule/ipv4/100/from=10.39.0.0/24/table=200",
         "rule/ipv4/9/fwmark=0x200/0xf00/table=2004",
+        "rule/ipv4/119/fwmark=0x0/table=2004",
         "rule/ipv4/106/from=10.0.0.0/8/not=true/suppress_prefixlength=0/table=main",
     ] {
         assert!(names.iter().any(|it| it == name), "{name}: {names:#?}");
@@ -357,6 +360,7 @@ fn rules_come_back_as_they_were() {
             "ip -6 rule add from 2001:db8::/32 table 200 priority 100",
             "ip -6 rule add fwmark 7 iif eth0 to 2001:db8:5::1 lookup 6000 priority 101",
             "ip -6 rule add from all prohibit priority 102",
+            "ip -6 rule add fwmark 0/0xffffffff table 200 priority 103",
         ],
     );
 }

@@ -197,7 +197,8 @@ pub struct Rule {
     pub priority: u32,
     /// What it matches and does, by ip-rule(8)'s words (`from`, `to`, `fwmark`,
     /// `iif`, `oif`, `tos`, `not`, `table`, `type`, `suppress_prefixlength` ...), in
-    /// alphabetic order. Numbers are decimal, a mark is `0x1` or `0x1/0xff`.
+    /// alphabetic order. Numbers are decimal, a mark is `0x1` or `0x1/0xff`; `0x0` is that of
+    /// packets without a mark. What the kernel stores as none is not among them.
     pub says: Vec<(&'static str, String)>,
 }
 

@@ -61,7 +61,8 @@ pub(super) fn decode(payload: &[u8]) -> Option<(Resource, Option<State>)> {
     let family = family_of(header[0])?;
     let (mut says, mut found) = (Vec::new(), Found::default());
     let (mut priority, mut table) = (0, u32::from(header[4]));
-    let (mut mark, mut mask) = (0, u32::MAX);
+    // The kernel reports a mask wherever there is one, and a mark that is not 0.
+    let (mut mark, mut mask) = (0, 0);
     let mut rest = Vec::new();
     for (kind, value) in attributes(&payload[HEADER..]) {
         match kind {
@@ -84,7 +85,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<(Resource, Option<State>)> {
             },
         }
     }
-    if mark != 0 || !matches!(mask, 0 | u32::MAX) {
+    if mark != 0 || mask != 0 {
         says.push(("fwmark", show_mark(mark, mask)));
     }
     if header[3] != 0 {
