@@ -61,6 +61,15 @@ fn a_set_and_its_members_are_restored_and_others_stay() {
     guard.wait_for_restore(KEY);
     assert_eq!(listed("pods"), BOTH);
 
+    ipset("add pods 10.39.0.0/16 nomatch -exist");
+    let restored = guard.wait_for_restore(KEY);
+    let ours = restored.field("OURVALUE");
+    assert!(
+        ours.ends_with("members 10.39.0.0/16 192.168.0.0/16"),
+        "{ours}"
+    );
+    assert_eq!(listed("pods"), BOTH);
+
     ipset("destroy pods");
     let restored = guard.wait_for_restore(KEY);
     assert_eq!(restored.field("NEWVALUE"), "absent");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::sets::beside;
 use super::{Attribute, State};
 use crate::model::facts::Format;
 use crate::model::{Requirement, Value};
@@ -126,9 +127,12 @@ impl Desired {
             Desired::Attributes(attributes) => {
                 let target = |(name, requirement): &(Attribute, Requirement)| {
                     let found = observed.attribute(*name);
-                    let value = match requirement.holds(&found) {
-                        true => found,
-                        false => requirement.restore_to(&found)?,
+                    let value = match requirement {
+                        requirement if requirement.holds(&found) => found,
+                        Requirement::Includes(members) if *name == Attribute::Members => {
+                            requirement.restore_to(&beside(&found, members))?
+                        }
+                        requirement => requirement.restore_to(&found)?,
                     };
                     Some((*name, value))
                 };
@@ -264,6 +268,24 @@ mod tests {
             None,
             "there is no nearest MTU to none"
         );
+    }
+
+    #[test]
+    fn a_member_of_a_set_is_an_exception_or_not() {
+        let members = |text| state(&[(Attribute::Members, text)]);
+        let desired = Desired::exactly(&members("10.1.0.0/16 10.2.0.0/16,nomatch"));
+        for (found, target) in [
+            (
+                "10.0.0.0/8 10.1.0.0/16,nomatch 10.2.0.0/16",
+                "10.0.0.0/8 10.1.0.0/16 10.2.0.0/16,nomatch",
+            ),
+            (
+                "10.1.0.0/16 10.3.0.0/16,nomatch",
+                "10.1.0.0/16 10.2.0.0/16,nomatch 10.3.0.0/16,nomatch",
+            ),
+        ] {
+            assert_eq!(desired.target(&members(found)), Some(members(target)));
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The identities of sets of ipset, their types, and how their members are written.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Mac, Prefix};
-use crate::model::facts;
+use crate::model::{Value, facts};
 
 /// A set, by a name that no program takes for an option.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,6 +175,20 @@ fn prefix(text: &str) -> Option<Prefix> {
 fn is_word(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_graphic() && !"\"'\\#,;".contains(c);
     !text.starts_with('-') && text.chars().all(is_plain)
+}
+
+/// What is behind a member that is an exception.
+const NOMATCH: &str = ",nomatch";
+
+/// The members that a set can have beside these: the kernel has each once, as an exception
+/// or not.
+pub(super) fn beside(members: &Value, others: &[String]) -> Value {
+    fn entry(member: &str) -> &str {
+        member.strip_suffix(NOMATCH).unwrap_or(member)
+    }
+    let others: HashSet<&str> = others.iter().map(|it| entry(it)).collect();
+    let kept = members.fields().filter(|it| !others.contains(entry(it)));
+    Value::new(&kept.collect::<Vec<_>>().join(" "))
 }
 
 /// Whether this may be a member of a set of any type.
