@@ -1,6 +1,5 @@
 //! The `[[address]]` tables: addresses of interfaces.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use toml::de::DeTable;
@@ -37,7 +36,7 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
     let mut common = fields.common(findings);
     let dev = fields.read("dev", findings, interface::dev);
     let address = fields.read("address", findings, own_address);
-    let peer = fields.read("peer", findings, network::ip);
+    let peer = fields.read("peer", findings, network::host);
     let broadcast = fields.read("broadcast", findings, network::ip);
     let family = fields.read("family", findings, network::family);
     let given = [
@@ -51,7 +50,7 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
         string(value, &quoted(field), findings)
     });
     check_label(&label, &dev, findings);
-    let scope = fields.value("scope", findings, scope);
+    let scope = fields.value("scope", findings, scope).map(scope_name);
     for field in ["broadcast", "label", "scope"] {
         if let (Some((key, _)), Some(Family::Ipv6)) = (fields.get(field), family) {
             findings.error(key.span(), format!("an IPv6 address has no `{field}`"));
@@ -60,7 +59,25 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
     // Where there is no other, the label is the interface's name.
     let own_name = dev.as_ref().map(|(dev, _)| dev.as_str());
     let label = label.filter(|(label, _)| Some(label.as_str()) != own_name);
-    let metric = fields.value("metric", findings, number);
+    // What the kernel stores as none.
+    let metric = fields.value("metric", findings, |value, field, findings| {
+        guard::number(value, field, 1..=u32::MAX, findings)
+    });
+    if let (Some((peer, span)), Some((own, _))) = (peer, address)
+        && peer == own.address
+    {
+        findings
+            .error(span, "`peer` is the address itself")
+            .help("leave `peer` out");
+    }
+    if let Some((ip, span)) = broadcast.filter(|(ip, _)| ip.is_unspecified()) {
+        findings
+            .error(
+                span,
+                format!("{} is no broadcast address", quoted(&ip.to_string())),
+            )
+            .help("leave `broadcast` out");
+    }
 
     common.settle_group(
         &fields,
@@ -102,30 +119,25 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
 /// An address that an interface can have.
 fn own_address(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<Prefix> {
     let prefix = network::prefix(value, field, findings)?;
-    let fault = match prefix.address {
-        ip if ip.is_unspecified() => "is the unspecified address",
-        ip if ip.is_multicast() => "is a multicast group",
-        IpAddr::V4(ip) if ip.is_broadcast() => "is the broadcast address",
-        _ => {
-            if !value.get_ref().as_str().is_some_and(|it| it.contains('/')) {
-                findings
-                    .warning(
-                        value.span(),
-                        format!("no prefix length: read as `{prefix}`"),
-                    )
-                    .help("write the prefix length, such as `10.39.0.110/24`");
-            }
-            return Some(prefix);
-        }
-    };
-    let address = quoted(&prefix.address.to_string());
-    findings
-        .error(
-            value.span(),
-            format!("no interface has {address}: it {fault}"),
-        )
-        .help("write the interface's own address, such as `10.39.0.110/24`");
-    None
+    if let Some(what) = network::of_no_host(prefix.address) {
+        let address = quoted(&prefix.address.to_string());
+        findings
+            .error(
+                value.span(),
+                format!("no interface has {address}: it is {what}"),
+            )
+            .help("write the interface's own address, such as `10.39.0.110/24`");
+        return None;
+    }
+    if !value.get_ref().as_str().is_some_and(|it| it.contains('/')) {
+        findings
+            .warning(
+                value.span(),
+                format!("no prefix length: read as `{prefix}`"),
+            )
+            .help("write the prefix length, such as `10.39.0.110/24`");
+    }
+    Some(prefix)
 }
 
 /// What the kernel asks of the label of an address: `eth0:1`.
@@ -146,18 +158,24 @@ pub(super) fn number(value: &Item<'_>, field: &str, findings: &mut Findings) -> 
     guard::number(value, field, 0..=u32::MAX, findings)
 }
 
-/// A scope by its name, or by a number that has none.
-pub(super) fn scope(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<String> {
-    const SCOPES: [(&str, u32); 5] = [
-        ("global", 0),
-        ("site", 200),
-        ("link", 253),
-        ("host", 254),
-        ("nowhere", 255),
-    ];
-    let number = network::number_or_word(value, field, 0..=255, &SCOPES, findings)?;
-    let name = SCOPES.iter().find(|(_, own)| *own == number);
-    Some(name.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned()))
+/// Scopes by their names.
+pub(super) const SCOPES: [(&str, u32); 5] = [
+    ("global", 0),
+    ("site", 200),
+    ("link", 253),
+    ("host", 254),
+    ("nowhere", 255),
+];
+
+/// A scope by its name, or by a number.
+pub(super) fn scope(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<u32> {
+    network::number_or_word(value, field, 0..=255, &SCOPES, findings)
+}
+
+/// Its name, or its number where it has none.
+pub(super) fn scope_name(scope: u32) -> String {
+    let name = SCOPES.iter().find(|(_, own)| *own == scope);
+    name.map_or_else(|| scope.to_string(), |(name, _)| (*name).to_owned())
 }
 
 /// The name in `dev`, where it is one.

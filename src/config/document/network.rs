@@ -28,6 +28,29 @@ pub(super) fn equal(
     Some((name, Requirement::Equal(value)))
 }
 
+/// The address of a host, without a prefix length.
+pub(super) fn host(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<IpAddr> {
+    let ip = ip(value, field, findings)?;
+    let Some(what) = of_no_host(ip) else {
+        return Some(ip);
+    };
+    let field = quoted(field);
+    findings
+        .error(value.span(), format!("{field} cannot be {what}"))
+        .help(format!("write the address of a host, or leave {field} out"));
+    None
+}
+
+/// What an address is that no host has.
+pub(super) fn of_no_host(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        ip if ip.is_unspecified() => Some("the unspecified address"),
+        ip if ip.is_multicast() => Some("a multicast group"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some("the broadcast address"),
+        _ => None,
+    }
+}
+
 /// An address without a prefix length.
 pub(super) fn ip(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option<IpAddr> {
     let text = string(value, &quoted(field), findings)?;
@@ -255,7 +278,13 @@ pub(super) fn mark(value: &Item<'_>, field: &str, findings: &mut Findings) -> Op
             .help("write `0x100`, or `\"0x100/0xf00\"` with the bits that count");
         return None;
     };
-    if mark & !mask != 0 || mask == 0 {
+    if mask == 0 {
+        findings
+            .error(value.span(), "the mask has no bits")
+            .help(format!("leave {} out: every packet matches", quoted(field)));
+        return None;
+    }
+    if mark & !mask != 0 {
         findings
             .error(value.span(), "no packet can have this mark")
             .help(format!("{mark:#x} has bits outside of {mask:#x}"));
@@ -275,15 +304,15 @@ fn as_u32(n: i128) -> Option<u32> {
 pub(super) fn range(
     value: &Item<'_>,
     field: &str,
-    most: u32,
+    bounds: RangeInclusive<u32>,
     findings: &mut Findings,
 ) -> Option<(u32, u32)> {
     if matches!(value.get_ref(), DeValue::Integer(_)) {
-        return guard::number(value, field, 0..=most, findings).map(|it| (it, it));
+        return guard::number(value, field, bounds, findings).map(|it| (it, it));
     }
     let text = string(value, &quoted(field), findings)?;
     let (low, high) = text.split_once('-').unwrap_or((&text, &text));
-    let read = |text: &str| text.trim().parse().ok().filter(|it: &u32| *it <= most);
+    let read = |text: &str| text.trim().parse().ok().filter(|it| bounds.contains(it));
     match read(low).zip(read(high)) {
         Some((low, high)) if low > high => {
             findings
@@ -292,9 +321,12 @@ pub(super) fn range(
             None
         }
         None => {
+            let (least, most) = bounds.into_inner();
             findings
                 .error(value.span(), format!("invalid range {}", quoted(&text)))
-                .help(format!("write `\"80-90\"`, with numbers up to {most}"));
+                .help(format!(
+                    "write `\"80-90\"`, with numbers between {least} and {most}"
+                ));
             None
         }
         both => both,

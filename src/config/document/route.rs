@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::diagnostic::Findings;
 use super::super::file::Span;
-use super::address::{number, scope};
+use super::address::{SCOPES, number, scope, scope_name};
 use super::entry::{Aim, Entry, Fields};
 use super::network::{self, ROUTE_MTU, equal, of_ip, of_prefix, one_family};
 use super::values::At;
@@ -48,8 +48,8 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
     let mut common = fields.common(findings);
     let to = fields.read("to", findings, network::network_or_all);
     let dev = fields.read("dev", findings, interface::dev);
-    let via = fields.read("via", findings, network::ip);
-    let src = fields.read("src", findings, network::ip);
+    let via = fields.read("via", findings, network::host);
+    let src = fields.read("src", findings, network::host);
     let hops = fields.read("nexthops", findings, hops);
     let family = fields.read("family", findings, network::family);
     let network = to.and_then(|(to, span)| Some((to?, span)));
@@ -99,6 +99,8 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
     } else if common.aim == Aim::Named {
         let kind = kind.as_ref().map_or("unicast", |(kind, _)| kind.as_str());
         check_hops(&fields, kind, &via, family, findings);
+        let has_gateway = via.is_some() || first_via.is_some();
+        check_scope(&scope, kind, has_gateway, hops.is_some(), findings);
     }
     let default = |family| Prefix {
         address: match family {
@@ -148,7 +150,7 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
         equal(Attribute::Dev, dev),
         equal(Attribute::Nexthops, hops.map(|(hops, _)| text(&hops))),
         equal(Attribute::Src, src.map(|(src, _)| src)),
-        equal(Attribute::Scope, scope.map(|(scope, _)| scope)),
+        equal(Attribute::Scope, scope.map(|(it, _)| scope_name(it))),
         equal(Attribute::Protocol, protocol),
         equal(Attribute::Onlink, onlink.map(|(it, _)| it).filter(|it| *it)),
     ];
@@ -176,6 +178,10 @@ fn check_hops(
     for field in ["via", "dev", "onlink"] {
         fields.exclude("nexthops", field, findings);
     }
+    // Their scope is that of the link, or of the host.
+    if let (Some((IpAddr::V4(_), span)), "local" | "broadcast" | "anycast") = (via, kind) {
+        findings.error(*span, format!("a route of type `{kind}` has no `via`"));
+    }
     let has = |field| fields.get(field).is_some();
     if fields.are_known && !has("via") && !has("dev") && !has("nexthops") {
         findings
@@ -193,6 +199,38 @@ fn check_hops(
         findings
             .error(*span, "a link-local gateway is known on its link only")
             .help("add `dev`");
+    }
+}
+
+/// What the kernel asks of the scope of an IPv4 route (`fib_create_info`).
+fn check_scope(
+    scope: &Option<At<u32>>,
+    kind: &str,
+    has_gateway: bool,
+    has_several: bool,
+    findings: &mut Findings,
+) {
+    let Some((scope, span)) = scope else { return };
+    let least = match kind {
+        "local" => 254,
+        "broadcast" | "anycast" => 253,
+        _ => 0,
+    };
+    let most = match kind {
+        kind if LEAD_NOWHERE.contains(&kind) => 255,
+        _ if has_gateway => 252,
+        _ if has_several => 253,
+        _ => 254,
+    };
+    let taken = least..=most;
+    if taken.contains(scope) {
+        return;
+    }
+    let names = SCOPES.iter().filter(|it| taken.contains(&it.1));
+    let names: Vec<String> = names.map(|(name, _)| format!("\"{name}\"")).collect();
+    let error = findings.error(*span, "the kernel takes no such route with this scope");
+    if !names.is_empty() {
+        error.help(format!("it has one of {}", names.join(", ")));
     }
 }
 
@@ -243,7 +281,7 @@ fn hop(item: &Item<'_>, example: &str, findings: &mut Findings) -> Option<Hop> {
     };
     let fields = Fields::of(table, item.span().into(), "a next hop", &FIELDS, findings);
     let hop = Hop {
-        via: fields.read("via", findings, network::ip),
+        via: fields.read("via", findings, network::host),
         dev: fields.value("dev", findings, interface::name),
         weight: fields
             .value("weight", findings, |value, field, findings| {

@@ -1,5 +1,6 @@
 //! The `[[rule]]` tables: rules of the routing policy.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use toml::de::DeTable;
@@ -44,6 +45,10 @@ pub(super) const FIELDS: [&str; 25] = [
 const OF_GROUP: [&str; 4] = ["priority", "to", "table", "family"];
 /// The actions of a rule.
 const ACTIONS: [&str; 4] = ["table", "goto", "type", "l3mdev"];
+/// The ports that a rule can have (`fib_rule_port_range_valid`).
+const PORTS: RangeInclusive<u32> = 1..=65_534;
+/// `IPTOS_TOS_MASK`
+const IPV4_TOS: u32 = 0x1e;
 const TYPES: [&str; 4] = ["blackhole", "unreachable", "prohibit", "nop"];
 
 pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> Option<Entry> {
@@ -60,7 +65,8 @@ pub(super) fn entry(table: &DeTable<'_>, at: Span, findings: &mut Findings) -> O
     let family = one_family(&given, findings);
     let priority = fields.value("priority", findings, super::address::number);
     let number_of_table = fields.value("table", findings, network::table);
-    let mut says = says(&fields, findings);
+    let mut says = says(&fields, family.unwrap_or(Family::Ipv4), findings);
+    check_goto(&fields, priority, &says, findings);
     // The kernel keeps no network that all addresses are in.
     let narrow = |at: Option<At<Prefix>>| at.map(|(it, _)| it).filter(|it| it.length > 0);
     let networks = [("from", narrow(from)), ("to", narrow(to))];
@@ -130,8 +136,30 @@ fn check_action(fields: &Fields<'_, '_>, findings: &mut Findings) {
     }
 }
 
+/// The kernel takes no rule that leads back.
+fn check_goto(
+    fields: &Fields<'_, '_>,
+    priority: Option<u32>,
+    says: &[(&str, String)],
+    findings: &mut Findings,
+) {
+    let to = says.iter().find(|(word, _)| *word == "goto");
+    let to = to.and_then(|(_, to)| to.parse::<u32>().ok());
+    if let (Some(to), Some(own), Some((_, value))) = (to, priority, fields.get("goto"))
+        && to <= own
+    {
+        findings
+            .error(value.span(), "`goto` is not the priority of a later rule")
+            .help(format!("it must be above {own}, this rule's own"));
+    }
+}
+
 /// What a rule says, without networks and tables, as [`Rule::says`] has it.
-fn says(fields: &Fields<'_, '_>, findings: &mut Findings) -> Vec<(&'static str, String)> {
+fn says(
+    fields: &Fields<'_, '_>,
+    family: Family,
+    findings: &mut Findings,
+) -> Vec<(&'static str, String)> {
     let mut says = Vec::new();
     let mut put = |word, value: Option<String>| says.extend(value.map(|value| (word, value)));
     put("fwmark", fields.value("fwmark", findings, network::mark));
@@ -139,25 +167,33 @@ fn says(fields: &Fields<'_, '_>, findings: &mut Findings) -> Vec<(&'static str, 
         let name = fields.value(word, findings, interface::name);
         put(word, name.as_ref().map(Name::as_str).map(str::to_owned));
     }
-    for (word, most) in [
-        ("tos", 255),
-        ("goto", u32::MAX),
-        ("suppress_prefixlength", 128),
-        ("suppress_ifgroup", i32::MAX as u32),
-        ("tun_id", u32::MAX),
+    // The kernel stores a `tos` or `tun_id` of 0 as none.
+    for (word, bounds) in [
+        ("tos", 1..=255),
+        ("goto", 1..=u32::MAX),
+        ("suppress_prefixlength", 0..=128),
+        ("suppress_ifgroup", 0..=i32::MAX as u32),
+        ("tun_id", 1..=u32::MAX),
     ] {
-        let number = fields.value(word, findings, |value, field, findings| {
-            guard::number(value, field, 0..=most, findings)
+        let number = fields.read(word, findings, |value, field, findings| {
+            guard::number(value, field, bounds, findings)
         });
-        put(word, number.map(|it| it.to_string()));
+        if let (Some((tos, span)), "tos", Family::Ipv4) = (number, word, family)
+            && tos & !IPV4_TOS != 0
+        {
+            findings
+                .error(span, "no IPv4 rule has this `tos`")
+                .help(format!("its bits are {IPV4_TOS:#x}"));
+        }
+        put(word, number.map(|(it, _)| it.to_string()));
     }
-    for (word, most, always) in [
-        ("sport", 65_535, false),
-        ("dport", 65_535, false),
-        ("uidrange", u32::MAX, true),
+    for (word, bounds, always) in [
+        ("sport", PORTS, false),
+        ("dport", PORTS, false),
+        ("uidrange", 0..=u32::MAX - 1, true),
     ] {
         let range = fields.value(word, findings, |value, field, findings| {
-            network::range(value, field, most, findings)
+            network::range(value, field, bounds, findings)
         });
         put(
             word,
