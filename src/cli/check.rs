@@ -237,7 +237,11 @@ pub(super) fn because(watched: &Watched<'_>) -> Option<String> {
     let because = watched.state.pending();
     let because = because.filter(|_| Standing::of(watched) == Standing::Pending)?;
     let until = watched.grace_ends.map(clock::realtime_usec_of);
-    Some(pending::text(&because.to_string(), until, &Zone::local()))
+    Some(pending::text(
+        &because.text(watched.key),
+        until,
+        &Zone::local(),
+    ))
 }
 
 pub(super) fn why_unreadable(watched: &Watched<'_>) -> Option<String> {

@@ -496,6 +496,9 @@ pub fn error(drift: &Drift, failure: &Failure) -> String {
         Failure::Unsuited => "the value has another format than the required one, \
              so nothing was written; correct the requirement"
             .to_owned(),
+        Failure::Vanished => {
+            "netguard creates no interface; restart the program that creates it".to_owned()
+        }
         Failure::Various => "for several reasons; see `netguard check`".to_owned(),
     }
 }

@@ -403,6 +403,107 @@ fn a_route_waits_for_its_source_and_its_nexthop_object() {
     }
 }
 
+/// That is drift, and is reported unless the address comes soon. Where the link is down, it waits
+/// for that.
+#[test]
+fn a_route_fails_whose_gateway_no_address_of_its_link_reaches() {
+    const ENETUNREACH: Errno = Errno(101);
+    let failed = |node: &Node| {
+        let failed = |record: &&Record| matches!(record, Record::RestoreFailed(..));
+        node.records.iter().filter(failed).count()
+    };
+    let desired = "via 10.0.0.1 dev cali0";
+    let link = "link/cali0";
+    for comes in [true, false] {
+        let mut node = Node::of(Settings {
+            invariants: vec![invariant(ROUTE, exactly(desired))],
+            ..Settings::default()
+        });
+        node.kernel.insert(resource(ROUTE), state(desired));
+        node.kernel.insert(resource(link), state("up true"));
+        node.start();
+        node.kernel.remove(&resource(ROUTE));
+        node.refuses = Some(ENETUNREACH);
+        node.event(link_changed());
+        node.event(Event::Tick);
+        assert_eq!(node.phase(ROUTE), Phase::Failed);
+        assert_eq!(node.engine.tally().drifted, 1);
+        assert_eq!(failed(&node), 0);
+        node.pass(Duration::from_secs(if comes { 4 } else { 10 }));
+        assert_eq!(failed(&node), usize::from(!comes));
+        // Its link goes down, and comes back without the address.
+        node.set(link, Some("up false"));
+        node.event(link_changed());
+        let needs = Need::Link("cali0".into());
+        assert_eq!(node.phase(ROUTE), Phase::Blocked(needs));
+        node.set(link, Some("up true"));
+        node.event(link_changed());
+        node.pass(Duration::from_millis(10));
+        assert_eq!(node.phase(ROUTE), Phase::Failed);
+        node.refuses = None;
+        node.event(link_changed());
+        assert_eq!(node.phase(ROUTE), Phase::Matching);
+        node.pass(Duration::from_secs(20));
+        // Also when its link was up again.
+        assert_eq!(failed(&node), if comes { 0 } else { 2 });
+    }
+}
+
+/// Only the program that made it can make it again.
+#[test]
+fn a_guarded_link_that_vanishes_is_reported_once_it_does_not_come_back() {
+    let link = "link/cali0";
+    let removed = || Event::LinkRemoved {
+        name: "cali0".to_owned(),
+    };
+    let added = || Event::LinkAdded {
+        name: "cali0".to_owned(),
+    };
+    let told = |node: &Node| -> Vec<&'static str> {
+        let words = node.records.iter().filter_map(|record| match record {
+            Record::RestoreFailed(..) => Some("vanished"),
+            Record::DriftEnded(_) => Some("back"),
+            Record::RestartHandled(_) => Some("restart"),
+            _ => None,
+        });
+        words.collect()
+    };
+    for (is_restart, comes) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut node = Node::new(vec![invariant(link, exactly("up true"))]);
+        node.set(link, Some("up true"));
+        node.start();
+        if is_restart {
+            node.event(job(UnitChange::JobNew { job: 7 }));
+        }
+        node.set(link, None);
+        node.event(removed());
+        let later = if is_restart { 2000 } else { 100 };
+        node.pass(Duration::from_millis(later));
+        assert!(told(&node).is_empty());
+        if comes {
+            node.set(link, Some("up true"));
+            node.event(added());
+        }
+        if is_restart {
+            let result = "done".to_owned();
+            node.event(job(UnitChange::JobRemoved { job: 7, result }));
+        }
+        node.pass(Duration::from_secs(10));
+        let vanished = (!comes).then_some("vanished");
+        let restart = is_restart.then_some("restart");
+        let expected: Vec<_> = vanished.into_iter().chain(restart).collect();
+        assert_eq!(told(&node), expected, "{is_restart} {comes}");
+        if !comes {
+            assert_eq!(node.phase(link), Phase::Pending);
+            node.set(link, Some("up true"));
+            node.event(added());
+            node.pass(Duration::from_secs(1));
+            assert_eq!(told(&node).last(), Some(&"back"));
+            assert_eq!(node.phase(link), Phase::Matching);
+        }
+    }
+}
+
 /// The link's own restore is answered later than the link is reported to be up.
 #[test]
 fn what_a_link_must_have_follows_its_restore_at_once() {

@@ -9,8 +9,9 @@ use super::selection::Discovery;
 use super::values::{FOLLOWED, place};
 use super::{Engine, Timer, ValueId};
 use crate::kinds::Absence;
-use crate::model::{InterfaceFolder, Monotonic, Source, SysctlKey};
-use crate::resource::Resource;
+use crate::model::{InterfaceFolder, Mode, Monotonic, Source, SysctlKey};
+use crate::reporting::{Drift, Failure, Record};
+use crate::resource::{Resource, State};
 
 /// Of another name or MTU the kernel reports first, and moves or creates the files
 /// second (rtnetlink's notifier runs before inetdev's and addrconf's): this much
@@ -53,6 +54,10 @@ impl Engine {
         self.look_at_interface(name, at);
         // Their addresses may be any interface's.
         let lack_addresses = std::mem::take(&mut self.lack_addresses);
+        for id in &lack_addresses {
+            // What failed is tried again now.
+            self.clear_retry(*id);
+        }
         self.look_at(lack_addresses, at);
         self.link_moved(self.now);
     }
@@ -120,11 +125,57 @@ impl Engine {
             Ok(names) => {
                 for name in names {
                     let ids = self.values.of_interface(&name);
+                    self.vanished(&name, now);
                     self.forget(&ids);
                     self.backlog.add_gone(ids);
                 }
+                // A network restart may make it again.
+                if self.episode.is_none() {
+                    self.record_vanished();
+                }
             }
             Err(at) => self.timers.set(Timer::RemovedLinks, at),
+        }
+    }
+
+    /// A link is gone that may be one that the configuration names.
+    fn vanished(&mut self, name: &str, now: Monotonic) {
+        let id = self.values.id(&Resource::Link(name.into()));
+        let tracked = id.and_then(|id| self.values.get(id));
+        let Some(tracked) = tracked.filter(|it| it.exact && it.good.is_some()) else {
+            return;
+        };
+        let id = tracked.id;
+        let drift = self.drift(id, Some(State::Absent), None, now);
+        let drift = drift.map(|it| Drift {
+            source: Source::Rtnetlink,
+            ..it
+        });
+        self.vanished.insert(id, drift);
+    }
+
+    /// Reports the links that are gone. They are pending until their owner makes them again.
+    pub(super) fn record_vanished(&mut self) {
+        let unreported = self.vanished.iter_mut();
+        let unreported: Vec<_> = unreported
+            .filter_map(|(id, drift)| Some((*id, drift.take()?)))
+            .collect();
+        for (id, drift) in unreported {
+            let record = match drift.mode {
+                Mode::Observe => Record::DriftObserved(drift),
+                Mode::Restore => Record::RestoreFailed(drift, Failure::Vanished),
+            };
+            self.record_drift(id, record);
+        }
+    }
+
+    /// A link exists that may have been gone.
+    pub(super) fn reappeared(&mut self, id: ValueId, value: &State, now: Monotonic) {
+        let was_reported = self.vanished.remove(&id).is_some_and(|it| it.is_none());
+        if was_reported
+            && let Some(drift) = self.drift(id, Some(State::Absent), Some(value.clone()), now)
+        {
+            self.record_drift(id, Record::DriftEnded(drift));
         }
     }
 

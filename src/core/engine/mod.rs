@@ -40,7 +40,7 @@ mod scan;
 mod selection;
 mod values;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,6 +146,8 @@ pub struct Engine {
     gone: usize,
     gone_before: Option<usize>,
     removed_links: RemovedLinks,
+    /// Links that the configuration names and that are gone, with what is not reported yet.
+    vanished: BTreeMap<ValueId, Option<Drift>>,
     /// Values that wait for another's restore, by that.
     behind: HashMap<ValueId, BTreeSet<ValueId>>,
     /// Values that wait for an address.
@@ -536,6 +538,7 @@ impl Engine {
     fn let_go(&mut self, id: ValueId, now: Monotonic) {
         self.clear_retry(id);
         self.limits.forget(id);
+        self.vanished.remove(&id);
         self.good_states.remove(id);
         self.backlog
             .release(self.behind.remove(&id).unwrap_or_default());

@@ -90,22 +90,25 @@ impl Engine {
     pub(super) fn lacks(&self, id: ValueId, target: &State) -> Option<Lack> {
         let tracked = self.values.get(id)?;
         let must_be_up = tracked.key.rules().needs_links_up();
-        let lack = |needed: Resource| {
-            let it = self.values.get(self.values.id(&needed)?)?;
-            let is_missing = match (it.state(), &it.seen) {
-                (Phase::Unread, _) => return Some(Lack::Unread(it.id)),
-                (Phase::Pending, _) => true,
-                (_, Some(state)) => !state.exists() || must_be_up && is_down(state),
-                (_, None) => false,
-            };
-            let needed = match needed {
-                Resource::Link(name) => Need::Link(name),
-                Resource::Set(name) => Need::Sets(vec![name]),
-                _ => return None,
-            };
-            is_missing.then_some(Lack::Missing(needed))
+        let mut needed = tracked.key.needed(target);
+        needed.find_map(|it| self.lack(it, must_be_up))
+    }
+
+    /// Whether this is missing, as far as it is watched.
+    pub(super) fn lack(&self, needed: Resource, must_be_up: bool) -> Option<Lack> {
+        let it = self.values.get(self.values.id(&needed)?)?;
+        let is_missing = match (it.state(), &it.seen) {
+            (Phase::Unread, _) => return Some(Lack::Unread(it.id)),
+            (Phase::Pending, _) => true,
+            (_, Some(state)) => !state.exists() || must_be_up && is_down(state),
+            (_, None) => false,
         };
-        tracked.key.needed(target).find_map(lack)
+        let needed = match needed {
+            Resource::Link(name) => Need::Link(name),
+            Resource::Set(name) => Need::Sets(vec![name]),
+            _ => return None,
+        };
+        is_missing.then_some(Lack::Missing(needed))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::drift::Cause;
 use crate::kinds::Need;
-use crate::resource::State;
+use crate::resource::{Resource, State};
 
 /// How a value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,18 @@ pub enum Because {
     Wait(Wait),
     /// What it needs is not there.
     Needs(Need),
+}
+
+impl Because {
+    /// In words, of this resource, with what must be done where netguard can do nothing.
+    pub fn text(&self, key: &Resource) -> String {
+        match (self, key) {
+            (Because::Absent, Resource::Link(_)) => {
+                format!("{self}; restart the program that creates it")
+            }
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Because {

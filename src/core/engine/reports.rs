@@ -128,8 +128,8 @@ impl Engine {
                 let source = open_drift.map(|it| it.source);
                 let unknown = match source {
                     _ if was_set_before => Unknown::Initial,
-                    Some(Source::Sweep | Source::Start) | None => Unknown::Unreported,
-                    Some(_) if !tracked.key.rules().names_writer() => Unknown::Unnamed,
+                    Some(Source::Sweep | Source::Start) => Unknown::Unreported,
+                    _ if !tracked.key.rules().names_writer() => Unknown::Unnamed,
                     Some(Source::Rtnetlink) => Unknown::Kernel,
                     _ => Unknown::Unreported,
                 };

@@ -188,6 +188,7 @@ impl Engine {
         self.settle_at(None);
         if let Some(episode) = self.episode.take() {
             self.good_states.changed = true;
+            self.record_vanished();
             self.record_all();
             let episode = episode.close(now, verified, self.tally(), &self.units);
             self.record(Record::RestartHandled(episode));

@@ -15,7 +15,7 @@ use crate::id::ValueId;
 use crate::kinds::{Absence, Kind, Meaning, Need};
 use crate::model::{Attribution, Errno, Fault, Monotonic, Source, Writer};
 use crate::reporting::{Drift, Failure, Record};
-use crate::resource::{Desired, State};
+use crate::resource::{Desired, Name, Resource, State};
 
 /// What the kernel answers where what is to be made is there, or what is to be removed
 /// is not.
@@ -286,6 +286,7 @@ impl Engine {
         } else if let Some(writer) = writer.filter(Writer::is_named) {
             self.write_of_right_value(id, writer);
         }
+        self.reappeared(id, &value, now);
         if let Some(tracked) = self.values.get_mut(id) {
             tracked.hold(value, now);
         }
@@ -353,6 +354,12 @@ impl Engine {
                 self.values.change(id, Tracked::unanswered);
                 self.out.push(Action::Read { id });
             }
+            errno
+                if let Some(Need::Link(name)) = self.blocked_by(id, errno)
+                    && self.meaning(id, errno) == Some(Meaning::Unreachable) =>
+            {
+                self.unreachable(id, name, fault, now);
+            }
             errno if let Some(needs) = self.blocked_by(id, errno) => {
                 self.blocked(id, needs, now);
             }
@@ -403,9 +410,32 @@ impl Engine {
     fn follow_needed(&mut self, id: ValueId, target: &State, now: Monotonic) {
         let key = self.values.get(id).map(|it| it.key.clone());
         for needed in key.iter().flat_map(|it| it.needed(target)) {
-            if self.values.id(&needed).is_none() {
-                let id = self.values.add(needed, FOLLOWED, false);
-                self.look(id, Cause::found(Source::Sweep, now));
+            self.follow(needed, now);
+        }
+    }
+
+    fn follow(&mut self, needed: Resource, now: Monotonic) {
+        if self.values.id(&needed).is_none() {
+            let id = self.values.add(needed, FOLLOWED, false);
+            self.look(id, Cause::found(Source::Sweep, now));
+        }
+    }
+
+    /// No gateway of a route is reached. It waits for its link, unless that is up: then it
+    /// cannot be restored until there is another address.
+    fn unreachable(&mut self, id: ValueId, link: Name, fault: Fault, now: Monotonic) {
+        let link = Resource::Link(link);
+        self.follow(link.clone(), now);
+        match self.lack(link, true) {
+            Some(Lack::Unread(other)) => {
+                self.values.change(id, Tracked::unanswered);
+                self.wait_behind(id, other, now);
+            }
+            Some(Lack::Missing(needs)) => self.blocked(id, needs, now),
+            None => {
+                self.lack_addresses.insert(id);
+                let found = self.values.get(id).and_then(|it| it.seen.clone());
+                self.failed(id, Failure::Refused(fault), found, now);
             }
         }
     }

@@ -9,9 +9,13 @@ use super::Timer;
 use super::drift::Cause;
 use super::phase::Phase;
 use crate::id::ValueId;
+use crate::kinds::Meaning;
 use crate::model::{Fault, Monotonic, Source};
 use crate::reporting::{Failure, Record};
 use crate::resource::State;
+
+/// How long addresses may take outside a network restart.
+const ADDRESSES_TAKE: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// No token is left, or another writer was faster: the value stays drifted
@@ -44,9 +48,17 @@ impl Engine {
         now: Monotonic,
     ) {
         let sweep = self.selection.settings.guard.sweep;
+        let may_pass = self.may_pass(id, &failure, now);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
+        if may_pass {
+            let wait = tracked.fail_quietly(&failure, None, sweep);
+            self.is_outage(id);
+            self.count_outage(id);
+            self.settled(id, Phase::Failed, now);
+            return self.retry_at(id, now + wait);
+        }
         let (is_new, wait) = tracked.fail(&failure, found.as_ref(), sweep);
         if is_new {
             let absent = State::Absent;
@@ -65,6 +77,22 @@ impl Engine {
         }
         self.settled(id, Phase::Failed, now);
         self.retry_at(id, now + wait);
+    }
+
+    /// Whether what it lacks may come by itself, so that it is not reported yet: links get their
+    /// addresses after they are up.
+    fn may_pass(&self, id: ValueId, failure: &Failure, now: Monotonic) -> bool {
+        let Some(tracked) = self.values.get(id) else {
+            return false;
+        };
+        let Failure::Refused(fault) = failure else {
+            return false;
+        };
+        let open = tracked.open_drift.as_ref();
+        let is_early = open.is_some_and(|it| now.since(it.detected) < ADDRESSES_TAKE);
+        tracked.key.rules().meaning(fault.errno) == Meaning::Unreachable
+            && !self.reporting.logs_singly()
+            && (is_early || self.episode.is_some())
     }
 
     /// How it stands cannot be found out; it is tried again after `first`. What is known of a

@@ -79,6 +79,9 @@ pub enum Meaning {
     Unanswered,
     /// It could not be read as there is more of it than is kept, or than is listed in time.
     TooLarge,
+    /// No gateway was reached: its link is down or, where that is up, has no address in the
+    /// gateway's network.
+    Unreachable,
 }
 
 /// The rules of a kind.

@@ -1,7 +1,7 @@
 //! Links and what is configured on them: addresses, neighbours, FDB entries, routes
 //! and rules.
 
-use super::{Absence, Kind, Need, Rank};
+use super::{Absence, Kind, Meaning, Need, Rank};
 use crate::model::Errno;
 use crate::resource::{Address, Attribute, Fdb, Name, Neighbour, Resource, Route, Rule, State};
 
@@ -9,7 +9,9 @@ use crate::resource::{Address, Attribute, Fdb, Name, Neighbour, Resource, Route,
 /// network in which a gateway is: ENODEV, ENETDOWN, ENETUNREACH, EHOSTUNREACH
 /// (fib_check_nh in net/ipv4/fib_semantics.c, ip6_route_info_create in
 /// net/ipv6/route.c).
-const NEEDS_LINK: [Errno; 4] = [ENODEV, Errno(100), Errno(101), Errno(113)];
+const NEEDS_LINK: [Errno; 4] = [ENODEV, Errno(100), ENETUNREACH, EHOSTUNREACH];
+const ENETUNREACH: Errno = Errno(101);
+const EHOSTUNREACH: Errno = Errno(113);
 const ENODEV: Errno = Errno(19);
 
 /// Where the preferred source address of a route is no address of this host, or its
@@ -94,6 +96,13 @@ impl Kind for Route {
                 Some(Need::Link(target.interfaces().next()?.into()))
             }
             _ => None,
+        }
+    }
+
+    fn meaning(&self, errno: Errno) -> Meaning {
+        match errno {
+            ENETUNREACH | EHOSTUNREACH => Meaning::Unreachable,
+            _ => Meaning::Refused,
         }
     }
 }

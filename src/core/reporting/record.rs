@@ -247,6 +247,8 @@ pub enum Failure {
     },
     /// The value found is not of the kind that the requirement is about.
     Unsuited,
+    /// It is a link, which only the program that made it can make again.
+    Vanished,
     /// Several drifts that are reported together failed for different reasons.
     Various,
 }

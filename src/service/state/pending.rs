@@ -67,7 +67,7 @@ impl PendingState {
             why: WhyPending::from(&pending.because),
             because: match &pending.failure {
                 Some(Failure::Unreadable(fault)) => unreadable(&pending.key, fault),
-                _ => pending.because.to_string(),
+                _ => pending.because.text(&pending.key),
             },
             module: pending.module.clone(),
             found_usec: pending.found_at.map(|at| clocks.realtime(at)),
