@@ -10,12 +10,13 @@ use super::fold::{Group, groups};
 use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
 use crate::config::{Loaded, Request};
-use crate::engine::{Because, Engine, Errno, Failure, Memory, Phase, Record, Watched};
+use crate::engine::{Because, Engine, Errno, Failure, Phase, Record, Watched};
 use crate::journal::entry::Entry;
 use crate::journal::message::{cleaned, error, refused_of_its_kind, unwritable};
 use crate::model::{Invariant, Mode, Selector, Settings};
 use crate::resource::{Resource, ResourceKind, State, TableContents};
 use crate::runtime;
+use crate::service::state;
 use crate::words::must_be;
 
 /// Restores once, or prints what would be written.
@@ -32,11 +33,9 @@ pub fn run(request: &Request, options: &args::Apply) -> Result<u8, u8> {
     let mut settings = loaded.settings;
     // The running systemd would load a module into the running kernel.
     leave_out_running(&mut settings, request, &[ResourceKind::Sysctl]);
-    for invariant in &mut settings.invariants {
-        // Whoever runs this does not wait for an owner.
-        invariant.grace = None;
-    }
-    let (engine, records) = runtime::once(settings, procsys(request)?, Memory::default());
+    wait_for_no_owner(&mut settings);
+    let known = state::known(&request.root).unwrap_or_default();
+    let (engine, records) = runtime::once(settings, procsys(request)?, known);
     let is_failed = |it: &Record| match it {
         Record::RestoreFailed(_, failure) => !matches!(failure, Failure::Unreadable(_)),
         _ => false,
@@ -189,11 +188,20 @@ fn is_present(state: &State) -> bool {
     *state == State::with(Vec::new())
 }
 
+/// Whoever runs this does not wait for an owner.
+fn wait_for_no_owner(settings: &mut Settings) {
+    for invariant in &mut settings.invariants {
+        invariant.grace = None;
+    }
+}
+
 /// Says what would be written and what cannot be, and ends as `check` would.
 fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
     let notes = notes(&loaded, request);
     let unreachable = loaded.unreachable(&request.root);
-    let scan = scan(loaded.settings, request)?;
+    let mut settings = loaded.settings;
+    wait_for_no_owner(&mut settings);
+    let scan = scan(settings, request)?;
     let settings = scan.engine.settings();
     let deeds = scan.engine.watched().filter_map(|watched| {
         let invariant = &settings.invariants[watched.invariant];
@@ -202,7 +210,7 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
             (Standing::Ok, _) => return None,
             (Standing::Pending, _) => pending(&watched)?,
             (Standing::Drifted, Some(seen)) => {
-                match (scan.mode(&watched), watched.key.target(required, seen)) {
+                match (scan.mode(&watched), scan.engine.target_of(watched.key)) {
                     (Mode::Observe, _) => (Deed::WouldLeave, seen.to_string()),
                     (Mode::Restore, Some(value)) => {
                         match impossible(&watched, &value, seen, &unreachable) {

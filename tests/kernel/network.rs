@@ -970,15 +970,19 @@ fn what_waits_is_pending_in_every_command() {
     guard.so_far();
     root.wait_until_saved();
     let grace = "grace period for its owner until ";
-    for (words, ends) in [
-        (&["check"][..], 0),
-        (&["apply", "--dry-run"], 0),
-        (&["explain", ROUTE], 0),
-    ] {
+    for words in [&["check"][..], &["explain", ROUTE]] {
         let (code, text) = ask(words);
-        assert_eq!(code, Some(ends), "{words:?}: {text}");
+        assert_eq!(code, Some(0), "{words:?}: {text}");
         assert!(text.contains(grace), "{words:?}: {text}");
     }
+    // Whoever runs that does not wait for an owner.
+    let (code, text) = ask(&["apply", "--dry-run"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains(&format!("would add {ROUTE}"))
+            || text.contains(&format!("would write {ROUTE}")),
+        "{text}"
+    );
     let (_, text) = ask(&["explain", "link/cali7"]);
     assert!(text.contains("current   absent"), "{text}");
     let (text, _) = root.status(&[]);
@@ -1006,6 +1010,79 @@ fn what_waits_is_pending_in_every_command() {
     assert!(pending(ROUTE)["until_usec"].is_u64(), "{json}");
     let because = &pending("address/cali7/10.39.7.1/24")["because"];
     assert_eq!(because, "it waits for link/cali7");
+}
+
+/// The same count and the same reason, until `apply` restores it.
+#[test]
+fn a_preserved_route_that_is_lost_is_pending_in_every_command() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    shell("ip route add default via 10.39.0.1");
+    let toml = "[[route]]\ndev = \"e*\"\nfamily = \"ipv4\"\npreserve = true\ngrace = \"60s\"\n";
+    let root = configured("lost-in-grace", toml);
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    shell("ip link set eth0 down; ip link set eth0 up");
+    guard.wait_until_idle();
+    root.wait_until_saved();
+    let ask = |words: &[&str]| {
+        let output = root.ask(words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let key = "route/main/0.0.0.0/0";
+    let counts = "0 of 1 value OK, 1 pending";
+    let grace = "grace period for its owner until ";
+    for words in [&["status"][..], &["check"]] {
+        let (code, text) = ask(words);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(key) && text.contains(grace), "{text}");
+        assert!(text.contains(counts), "{text}");
+    }
+    let (code, text) = ask(&["apply", "--dry-run"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("would write {key}")), "{text}");
+    let (code, text) = ask(&["apply"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("1 of 1 value OK, 1 restored"), "{text}");
+    let route = shown("ip route show default");
+    assert!(route.contains("default via 10.39.0.1"), "{route}");
+}
+
+/// That it is gone is drift in every command, and reported: no event need come that ends it.
+#[test]
+fn a_default_route_whose_gateway_no_address_reaches_is_reported() {
+    enter();
+    ETH0.iter().for_each(|line| shell(line));
+    let root = configured(
+        "unreachable",
+        "[[route]]\nto = \"default\"\nvia = \"10.39.0.1\"\ndev = \"eth0\"\n",
+    );
+    let mut guard = Guard::start_standard(&root.0);
+    let default = "ip route show default";
+    wait_until_shown(default, "via 10.39.0.1", "at the start");
+    guard.wait_until_idle();
+    shell("ip addr del 10.39.0.110/24 dev eth0");
+    let why = "the gateway is not reachable";
+    let record = guard.wait_for("restore-failed", |it| it.event() == "restore-failed");
+    assert!(record.field("MESSAGE").contains(why), "{record:?}");
+    guard.wait_until_idle();
+    root.wait_until_saved();
+    let key = "route/main/0.0.0.0/0";
+    let (text, code) = root.status(&[]);
+    assert_eq!(code, Some(1), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(key) && words.contains(why), "{text}");
+    let check = root.ask(&["check"]);
+    let text = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert_eq!(check.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains(&format!("drift      {key} is absent")),
+        "{text}"
+    );
+    shell("ip addr add 10.39.0.110/24 dev eth0");
+    wait_until_shown(default, "via 10.39.0.1", "with the address");
+    guard.wait_until_restored(key);
 }
 
 #[test]

@@ -477,6 +477,12 @@ impl Engine {
         })
     }
 
+    /// What must be written in place of what was read of this; nothing where that is not known.
+    pub fn target_of(&self, key: &Resource) -> Option<State> {
+        let tracked = self.values.get(self.values.id(key)?)?;
+        self.target(tracked, tracked.seen.as_ref()?)
+    }
+
     /// Counts invariants and values.
     pub fn tally(&self) -> Tally {
         self.values.tally(self.selection.len(), self.restored)

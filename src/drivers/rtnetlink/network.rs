@@ -223,6 +223,13 @@ impl Driver for Network {
     fn watch(&mut self, id: ValueId, resource: &Resource, _exact: bool, _news: &mut Vec<Event>) {
         self.ids.borrow_mut().insert(resource.clone(), id);
         self.resources.insert(id, resource.clone());
+        // What was of no interest when it was listed is not known, though it may exist.
+        if let (Some(rtnetlink), Some(listing)) = (&mut self.rtnetlink, Listing::of(resource))
+            && !self.interest.named.contains(resource)
+            && rtnetlink.known_state(resource).is_none()
+        {
+            rtnetlink.recheck(listing);
+        }
     }
 
     fn unwatch(&mut self, id: ValueId, _news: &mut Vec<Event>) {
