@@ -1238,7 +1238,7 @@ fn what_limits_the_guard() {
     }));
     let entry = Entry::of(&Record::Degraded(last_good.clone()), TIME);
     let begin = "degraded: running with the last good configuration of 20";
-    let end = ", because /etc/netguard/netguard.toml:3:1: unknown field `sysctls`";
+    let end = ": /etc/netguard/netguard.toml:3:1: unknown field `sysctls`";
     assert!(entry.message.starts_with(begin), "{}", entry.message);
     assert!(entry.message.ends_with(end), "{}", entry.message);
     assert_eq!(entry.priority, Priority::Error);

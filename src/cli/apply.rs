@@ -5,7 +5,10 @@ use std::fmt::Display;
 
 use nix::libc;
 
-use super::check::{Standing, because, notes, scan, summary, verdict, why_unreadable};
+use super::check::{
+    Standing, because, for_root, is_for_root, needs_root, notes, scan, summary, verdict,
+    why_unreadable,
+};
 use super::fold::{Group, groups};
 use super::load::{leave_out_running, load, note_foreign_network, procsys};
 use super::{args, exit, print};
@@ -141,6 +144,11 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
                 (Deed::Wrote, value)
             }
             Record::DriftObserved(drift) => (Deed::Left, shown(&drift.new)),
+            Record::RestoreFailed(drift, Failure::Unreadable(fault))
+                if needs_root(&drift.key, fault) =>
+            {
+                return None;
+            }
             Record::RestoreFailed(drift, failure @ Failure::Unreadable(_)) => {
                 (Deed::Unreadable(error(drift, failure)), String::new())
             }
@@ -155,16 +163,18 @@ fn done(records: &[Record], engine: &Engine, all: bool) -> String {
     });
     let left = engine.watched().filter_map(|it| {
         let (deed, value) = match it.state {
-            Phase::Unread | Phase::Unreadable => unread(&it),
+            Phase::Unread | Phase::Unreadable => unread(&it)?,
             _ => pending(&it)?,
         };
         Some((it.invariant, deed, it.key, value))
     });
     let mut text = String::new();
     push_deeds(&mut text, &groups(deeds.chain(left), all), settings);
+    push_for_root(&mut text, engine);
     let others = records
         .iter()
-        .filter(|it| it.drift().is_none() && !matches!(it, Record::Started(..)));
+        .filter(|it| it.drift().is_none() && !matches!(it, Record::Started(..)))
+        .filter(|it| !matches!(it, Record::Degraded(limited) if is_for_root(limited.kind())));
     for record in others {
         print::hanging(&mut text, "", &Entry::of(record, 0).message, print::width());
     }
@@ -177,10 +187,17 @@ fn pending(watched: &Watched<'_>) -> Option<(Deed, String)> {
     Some((Deed::Pending(because(watched)?), value))
 }
 
-/// What cannot be read, and why.
-fn unread(watched: &Watched<'_>) -> (Deed, String) {
+/// What cannot be read, and why, unless that is only for root.
+fn unread(watched: &Watched<'_>) -> Option<(Deed, String)> {
+    let is_for_root = matches!(watched.failure, Some(Failure::Unreadable(fault)) if needs_root(watched.key, fault));
     let why = why_unreadable(watched).unwrap_or_default();
-    (Deed::Unreadable(why), String::new())
+    (!is_for_root).then(|| (Deed::Unreadable(why), String::new()))
+}
+
+fn push_for_root(text: &mut String, engine: &Engine) {
+    if let Some(what) = for_root(engine) {
+        print::hanging(text, "", &format!("unreadable {what}"), print::width());
+    }
 }
 
 /// Whether there is no more to say of it than that it exists.
@@ -228,12 +245,13 @@ fn plan(loaded: Loaded, request: &Request, all: bool) -> Result<u8, u8> {
                     }
                 }
             }
-            (Standing::Unreadable | Standing::Drifted, _) => unread(&watched),
+            (Standing::Unreadable | Standing::Drifted, _) => unread(&watched)?,
         };
         Some((watched.invariant, deed, watched.key, value))
     });
     let mut text = String::new();
     push_deeds(&mut text, &groups(deeds, all), settings);
+    push_for_root(&mut text, &scan.engine);
     let writes = scan
         .engine
         .watched()

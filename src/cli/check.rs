@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use nix::libc;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use crate::clock;
 use crate::config::{Diagnostic, Loaded, Request, Severity};
 use crate::conflicts::Found;
 use crate::conntrack::Usage;
-use crate::engine::{Affected, Engine, Failure, Limitation, Phase, Watched};
+use crate::engine::{Affected, Engine, Failure, Fault, Limitation, LimitationKind, Phase, Watched};
 use crate::journal::message::{connections, unreadable};
 use crate::journal::moment::Zone;
 use crate::journal::{limits, pending};
@@ -37,11 +38,15 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
     let mut scan = scan(settings, request)?;
     scan.ignore_observed = options.ignore_observed;
     let limited = scan.limitation();
+    let last_good = || state::last_good_in_force(&request.root);
+    let last_good = files_error.as_ref().and_then(|_| last_good());
     let of_values = match scan.verdict() {
         exit::OK if limited.is_some() => exit::TROUBLE,
         code => code,
     };
     let degraded = limited.as_ref().map(limits::text);
+    let is_limited = degraded.is_some();
+    let degraded = degraded.or(last_good);
     let code = match &found {
         Some(found) if of_values == exit::OK => conflicts::verdict(found),
         _ => of_values,
@@ -61,7 +66,12 @@ pub fn run(request: &Request, options: &args::Check) -> Result<u8, u8> {
             .and_then(|found| conflicts::brief(found, rank));
         let text = match (conflict.filter(|_| of_values == exit::OK), degraded) {
             (Some(conflict), _) => conflict,
-            (None, Some(reason)) if of_values == exit::TROUBLE => format!("degraded: {reason}\n"),
+            (None, Some(reason)) if is_limited && of_values == exit::TROUBLE => {
+                format!("degraded: {reason}\n")
+            }
+            (None, Some(reason)) if !is_limited => {
+                format!("{}; degraded: {reason}\n", brief(&scan).trim_end())
+            }
             _ => brief(&scan),
         };
         print::result(&text, code)
@@ -155,10 +165,11 @@ impl Scan {
     /// The exit code for the state of the values.
     pub fn verdict(&self) -> u8 {
         let unreadable = |it: Watched<'_>| Standing::of(&it) == Standing::Unreadable;
+        let is_unknown = self.engine.watched().any(unreadable) || for_root(&self.engine).is_some();
         let is_full = self.conntrack_nearly_full().is_some();
         if self.drifted().next().is_some() || is_full && !self.ignore_observed {
             exit::DRIFT
-        } else if self.engine.watched().any(unreadable) {
+        } else if is_unknown {
             exit::TROUBLE
         } else {
             exit::OK
@@ -173,8 +184,10 @@ impl Scan {
     /// What a guard could not do here: what is read is not the kernel's, or root
     /// cannot write what must be restored. Without root this is not expected.
     fn limitation(&self) -> Option<Limitation> {
-        if let Some(blind) = self.engine.status().limitations.first() {
-            return Some(blind.clone());
+        let limitations = self.engine.status().limitations;
+        let first = limitations.iter().find(|it| !is_for_root(it.kind()));
+        if let Some(first) = first {
+            return Some(first.clone());
         }
         let is_restored =
             |watched: &Watched<'_>| self.mode(watched) == Mode::Restore && geteuid().is_root();
@@ -192,6 +205,43 @@ impl Scan {
         };
         Some(Limitation::Unwritable { values, errno })
     }
+}
+
+/// What another user than root is told about all that only root can read.
+const RUN_AS_ROOT: &str = "run as root";
+
+/// Whether it is only about what another user than root may do.
+pub(super) fn is_for_root(limitation: LimitationKind) -> bool {
+    limitation == LimitationKind::Firewall && !geteuid().is_root()
+}
+
+/// Whether it could not be read as that takes root.
+pub(super) fn needs_root(key: &Resource, fault: &Fault) -> bool {
+    let is_of_firewall = matches!(
+        key,
+        Resource::Chain(_)
+            | Resource::Chains(_)
+            | Resource::Iptables(_)
+            | Resource::Set(_)
+            | Resource::Nftables(_)
+    );
+    let is_denied = matches!(fault.errno.0, libc::EPERM | libc::EACCES);
+    !geteuid().is_root() && (is_of_firewall || is_denied)
+}
+
+/// What only root can read, in one line; nothing where that is nothing.
+pub(super) fn for_root(engine: &Engine) -> Option<String> {
+    let is_it = |it: &Watched<'_>| why_unreadable(it).is_some_and(|why| why == RUN_AS_ROOT);
+    let count = engine.watched().filter(is_it).count();
+    let limitations = engine.status().limitations;
+    let what = match count {
+        0 if limitations.iter().any(|it| is_for_root(it.kind())) => {
+            "a part of the firewall".to_owned()
+        }
+        0 => return None,
+        count => Count(count, "value").to_string(),
+    };
+    Some(format!("{what}: {RUN_AS_ROOT}"))
 }
 
 /// The exit code for the state of the values.
@@ -246,6 +296,9 @@ pub(super) fn because(watched: &Watched<'_>) -> Option<String> {
 
 pub(super) fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
     match watched.failure {
+        Some(Failure::Unreadable(fault)) if needs_root(watched.key, fault) => {
+            Some(RUN_AS_ROOT.to_owned())
+        }
         Some(Failure::Unreadable(fault)) => Some(unreadable(watched.key, fault)),
         None if *watched.state == Phase::Unread => {
             Some("it was not read, as there was no answer in time".to_owned())
@@ -298,6 +351,7 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
     let mut text = String::new();
     let items = scan.engine.watched().filter_map(|watched| {
         let kind = Kind::of(scan, &watched)?;
+        let kind = Some(kind).filter(|it| *it != Kind::Unreadable(RUN_AS_ROOT.to_owned()))?;
         let value = match (watched.seen, &kind) {
             (Some(seen), _) => shown(&scan.engine, &watched, seen),
             (None, Kind::Pending(_)) => String::new(),
@@ -341,6 +395,9 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
             push(&mut text, word, &what, width);
             push(&mut text, "", &place, width);
         }
+    }
+    if let Some(what) = for_root(&scan.engine) {
+        push(&mut text, "unreadable", &what, width);
     }
     if let Some(usage) = scan.conntrack_nearly_full() {
         let full = format!("conntrack nearly full: {}", connections(usage));
@@ -408,6 +465,9 @@ fn unreadable_in_brief(scan: &Scan) -> Option<String> {
         let why = why_unreadable(&watched).unwrap_or_default();
         (watched.invariant, why, watched.key, String::new())
     });
+    if let Some(what) = for_root(&scan.engine) {
+        return Some(format!("unreadable: {what}"));
+    }
     let groups = groups(items, false);
     let count: usize = groups.iter().map(|it| it.items.len()).sum();
     let name = |group: &Group<'_, String>| {

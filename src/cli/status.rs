@@ -344,6 +344,8 @@ fn configuration(
             "the files have changed since; `systemctl reload netguard` loads them",
             width,
         ),
+        // That is why it is degraded.
+        Files::Refused(reason) if state.degraded.iter().any(|it| it.reason.ends_with(reason)) => {}
         Files::Refused(reason) => {
             let what = format!("the files are invalid now: {reason}");
             print::paragraph(text, "  not loaded: ", &what, width);

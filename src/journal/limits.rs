@@ -18,7 +18,7 @@ pub fn text(limitation: &Limitation) -> String {
             why(*errno)
         ),
         Limitation::LastGood(last_good) => {
-            format!("{what}, because {}", first_error(&last_good.diagnostics))
+            format!("{what}: {}", first_error(&last_good.diagnostics))
         }
         Limitation::Undetected { values, reason } => {
             format!("{what}, first {}: {}", values.first, line(reason))

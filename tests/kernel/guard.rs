@@ -102,7 +102,8 @@ impl Root {
         self.ask_under(&["env"], arguments)
     }
 
-    fn ask_under(&self, wrapper: &[&str], arguments: &[&str]) -> Output {
+    /// As [`Root::ask`], run by another program, such as setpriv.
+    pub fn ask_under(&self, wrapper: &[&str], arguments: &[&str]) -> Output {
         Command::new(wrapper[0])
             .args(&wrapper[1..])
             .arg(env!("CARGO_BIN_EXE_netguard"))

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use crate::guard::{Guard, ask};
 use crate::iptables::alone;
-use crate::namespace::{run, value};
-use crate::network::{add_pod, bounce, wait_until_shown};
+use crate::namespace::{enter, run, value};
+use crate::network::{add_pod, bounce, configured, wait_until_shown};
 
 const KEY: &str = "set/pods";
 const RULE: &str = "-m set --match-set pods src -j MASQUERADE";
@@ -337,5 +337,28 @@ fn validate_reports_members_that_ipset_refuses() {
             "{member}: {said}"
         );
         assert!(!said.contains("not known"), "{said}");
+    }
+}
+
+/// What only root can read is one line, and nothing about what is guarded.
+#[test]
+fn another_user_is_told_once_to_be_root() {
+    enter();
+    let toml = "[[ipset]]\nname = \"pods\"\npreserve = true\n\
+         [[iptables]]\nrule = \"-A FORWARD -s 10.65.0.0/16 -j ACCEPT\"\n\
+         [[iptables]]\nrule = \"-A FORWARD -d 10.65.0.0/16 -j ACCEPT\"\n";
+    let root = configured("other-user", toml);
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    for words in [&["check"][..], &["apply", "--dry-run"], &["apply"]] {
+        let output = root.ask_under(&nobody, words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{words:?}: {text}{output:?}");
+        assert_eq!(text.matches("run as root").count(), 1, "{words:?}: {text}");
+        assert!(!text.contains("degraded"), "{words:?}: {text}");
     }
 }

@@ -127,7 +127,7 @@ fn a_start_with_an_invalid_configuration_uses_the_last_good_one() {
     let mut guard = Guard::start_standard(&root.0);
     assert_eq!(value("net/ipv4/ip_forward"), "1");
     let why = "running with the last good configuration of ";
-    let place = ", because /etc/netguard/netguard.toml:3:";
+    let place = ": /etc/netguard/netguard.toml:3:";
     // The reason is in one record of the two.
     for (event, has_reason) in [("degraded", true), ("started", false)] {
         let message = guard.told_of(event)[0].field("MESSAGE");
@@ -150,6 +150,24 @@ fn a_start_with_an_invalid_configuration_uses_the_last_good_one() {
             break;
         }
         assert!(Instant::now() < deadline, "{text}");
+    }
+
+    // Once in each command.
+    let ask = |words: &[&str]| {
+        let output = root.ask(words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        (output.status.code(), text)
+    };
+    for words in [&["status"][..], &["check"], &["check", "--brief"]] {
+        let (code, text) = ask(words);
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(
+            text.matches("a part of the key is empty").count(),
+            1,
+            "{text}"
+        );
+        assert!(text.contains("degraded") && text.contains(why), "{text}");
     }
 
     // Still invalid, for another reason.

@@ -34,7 +34,7 @@ pub use lock::{Holder, HoldingProcess};
 pub use pending::{PendingState, WhyPending};
 
 use crate::clock;
-use crate::engine::{Memory, Preserved};
+use crate::engine::{LimitationKind, Memory, Preserved};
 use crate::journal::entry::Entry;
 use crate::root::Root;
 use crate::service::folder::{self, Folder};
@@ -293,6 +293,16 @@ pub fn configuration_in_force(root: &Path) -> Option<Configuration> {
         }
         _ => None,
     }
+}
+
+/// That the guard which runs below `root` has the last good configuration in force, and why.
+pub fn last_good_in_force(root: &Path) -> Option<String> {
+    let Ok(Asked::State(contents, Currency::Current)) = ask(root) else {
+        return None;
+    };
+    let is_it = |it: &&Degraded| it.kind == LimitationKind::LastGood.as_str();
+    let found = contents.degraded.iter().find(is_it);
+    found.map(|it| it.reason.clone())
 }
 
 /// What the guard that runs below `root` knows of drifts, its owners' grace periods
