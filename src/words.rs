@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::engine::Tally;
+use crate::engine::{Episode, Tally, Unrestored};
 use crate::model::Errno;
 pub(crate) use crate::model::text::Count;
 use crate::model::text::push_visible;
@@ -65,6 +65,45 @@ impl fmt::Display for Drifted {
             true => Ok(()),
             false => write!(f, " ({})", of_them.join(", ")),
         }
+    }
+}
+
+/// What became of the drifts of a network restart: `5 drifts, 4 restored, 1 pending`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Drifts {
+    pub all: u64,
+    pub restored: u64,
+    pub failed: u64,
+    pub others: Unrestored,
+}
+
+impl Drifts {
+    pub fn of(episode: &Episode) -> Drifts {
+        Drifts {
+            all: episode.drifts,
+            restored: episode.restored,
+            failed: episode.failed,
+            others: episode.others,
+        }
+    }
+}
+
+impl fmt::Display for Drifts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Count(self.all, "drift"))?;
+        for (count, what) in [
+            (self.restored, "restored"),
+            (self.failed, "failed"),
+            (self.others.observed, "in observe mode"),
+            (self.others.pending, "pending"),
+            (self.others.contended, "contended"),
+            (self.others.over, "over without netguard"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use netguard::conntrack::{Cleaned, Usage};
 use netguard::engine::{
     Affected, Drift, Episode, EpisodeId, Errno, Failure, LastGood, Limitation, Outage, Outages,
-    Record, Resolution, Several, Tally,
+    Record, Resolution, Several, Tally, Unrestored,
 };
 use netguard::journal::entry::{Entry, Priority};
 use netguard::journal::fields::{self, Kind};
@@ -47,6 +47,7 @@ fn pattern(kind: Kind) -> String {
     let unit = format!("{VALUE} is {VALUE}(: see journalctl -u {VALUE})?");
     let required = r#"([^",;()\]+|"([^"\]|\\.)*")"#;
     let tally = r"[0-9]+ of [0-9]+ values? OK(, [0-9]+ drifted)?(, [0-9]+ pending)?(, [0-9]+ unreadable)?, [0-9]+ invariants?, [0-9]+ drifts? restored";
+    let drifts = "[0-9]+ drifts?(, [0-9]+ restored)?(, [0-9]+ failed)?(, [0-9]+ in observe mode)?(, [0-9]+ pending)?(, [0-9]+ contended)?(, [0-9]+ over without netguard)?";
     let when = "(at|by|for|when) [^,()]+";
     let body = match kind {
         Kind::Started => format!(
@@ -69,7 +70,9 @@ fn pattern(kind: Kind) -> String {
         Kind::ConfigurationApplied => format!(
             r"[^ ]+ was {VALUE}, is {VALUE} \(required by ({VALUE}:[0-9]+|various){cleaned}(, [0-9]+ times( on [0-9]+ keys from [^ ]+ to [^ ]+)?)?\)"
         ),
-        Kind::RemovalAccepted => format!("[^ ]+ was {VALUE}, is absent {how}"),
+        Kind::RemovalAccepted => {
+            format!("[^ ]+ was {VALUE}, is {VALUE} {how}: not restored, as [a-z ]+")
+        }
         Kind::DriftObserved => format!("[^ ]+ is {VALUE}, must be {required} {how}"),
         Kind::RestoreFailed => format!("[^ ]+ is {VALUE}, must be {required} {how}: .+"),
         Kind::Contended => format!("[^ ]+ keeps changing to {VALUE}, must be {required} {how}"),
@@ -77,7 +80,7 @@ fn pattern(kind: Kind) -> String {
         Kind::SourceRecovered => format!("{SOURCE} after {SPAN}, full rescan done"),
         Kind::ConfigurationRefused => r".+ \(keeping the previous configuration\)".to_owned(),
         Kind::RestartHandled => format!(
-            r"[^:]+(: [A-Z].*)?( took {SPAN})?: [0-9]+ drifts?, [0-9]+ restored, [0-9]+ failed(, longest {SPAN})?; [0-9]+ of [0-9]+ values? OK(, final check skipped|, checked {SPAN} later)?( \((job {VALUE}|{unit})(, {unit})*\))?"
+            r"[^:]+(: [A-Z].*)?( took {SPAN})?: {drifts}(, longest {SPAN})?; [0-9]+ of [0-9]+ values? OK(, final check skipped|, checked {SPAN} later)?( \((job {VALUE}|{unit})(, {unit})*\))?"
         ),
         Kind::ConflictFound => format!(
             r"([^ ]+ must be {required}, {VALUE}:[0-9]+ sets [^ ]+ to {VALUE} \(applied {when}(, {when})*( and {when})?\)|[0-9]+ more conflicts? \(netguard conflicts lists them\))"
@@ -752,6 +755,81 @@ fn of_a_value_that_was_so_at_first_no_writer_is_spoken_of() {
     assert!(fields.contains(&("NETGUARD_WRITER_UNKNOWN", said)));
 }
 
+/// Another value than before may be allowed, too.
+#[test]
+fn what_is_not_as_before_is_not_so_again() {
+    let drift = Drift {
+        required: "0 or 1".to_owned(),
+        new: Some(Value::new("2").into()),
+        ours: Some(Value::new("0").into()),
+        ..drift()
+    };
+    check(
+        &Record::DriftRestored(drift),
+        Priority::Notice,
+        "drift restored: net.ipv4.ip_forward was 2, is 0 after 31 us (detected by netconf, \
+         written by sysctl[4711])",
+    );
+}
+
+#[test]
+fn an_accepted_removal() {
+    let route = |key: &str| Drift {
+        key: Resource::parse(key).expect("a resource"),
+        old: State::parse("via 192.0.2.1 dev eth0"),
+        new: Some(State::Absent),
+        ours: None,
+        took: None,
+        wrote_after: None,
+        ..drift()
+    };
+    let default = "route/main/0.0.0.0/0";
+    let during = Drift {
+        episode: Some(EpisodeId(7)),
+        units: vec!["network.service".to_owned()],
+        ..route(default)
+    };
+    for (drift, how, why) in [
+        (route(default), "", "no network restart was in progress"),
+        (
+            during,
+            ", during network.service",
+            "the network restart did not remove it",
+        ),
+    ] {
+        check(
+            &Record::RemovalAccepted(drift),
+            Priority::Info,
+            &format!(
+                "removal accepted: {default} was via 192.0.2.1 dev eth0, is absent (detected by \
+                 netconf, written by sysctl[4711]{how}): not restored, as {why}"
+            ),
+        );
+    }
+}
+
+#[test]
+fn a_link_that_is_gone() {
+    let drift = Drift {
+        key: Resource::parse("link/flannel.1").expect("a link"),
+        old: State::parse("up true"),
+        new: Some(State::Absent),
+        ours: None,
+        required: "up true".to_owned(),
+        source: Source::Rtnetlink,
+        writer: Attribution::Unknown(Unknown::Unnamed),
+        took: None,
+        ..drift()
+    };
+    check(
+        &Record::RestoreFailed(drift, Failure::Vanished),
+        Priority::Error,
+        "restore failed: link/flannel.1 is absent, must be up true (detected by rtnetlink, writer \
+         unknown: its notifications name no process): netguard creates no interface; restart the \
+         program that creates it",
+    );
+}
+
 #[test]
 fn an_observed_drift() {
     let drift = Drift {
@@ -768,7 +846,7 @@ fn an_observed_drift() {
             ..drift.clone()
         }),
         Priority::Info,
-        "drift ended: net.ipv4.ip_forward was 4096 131072 6291456, is 65536 again after 3.0 s (detected by netconf, written by sysctl[4711])",
+        "drift ended: net.ipv4.ip_forward was 4096 131072 6291456, is 65536 after 3.0 s (detected by netconf, written by sysctl[4711])",
     );
     assert!(fields.contains(&("NETGUARD_DURATION_USEC", "3000000".to_owned())));
     assert!(
@@ -1398,6 +1476,7 @@ fn a_handled_restart() {
         drifts: 14,
         restored: 14,
         failed: 0,
+        others: Unrestored::default(),
         longest: Some(Duration::from_micros(59)),
         checked_after: Some(Duration::from_secs(2)),
         verified: true,
@@ -1407,7 +1486,7 @@ fn a_handled_restart() {
         &Record::RestartHandled(episode.clone()),
         Priority::Notice,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
-         14 restored, 0 failed, longest 59 us; 211 of 214 values OK, checked 2.0 s later (job done)",
+         14 restored, longest 59 us; 211 of 214 values OK, checked 2.0 s later (job done)",
     );
     assert_eq!(
         fields,
@@ -1444,7 +1523,27 @@ fn a_handled_restart() {
         &Record::RestartHandled(failed),
         Priority::Warning,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 1 drift, \
-         0 restored, 1 failed; 211 of 214 values OK, checked 2.0 s later",
+         1 failed; 211 of 214 values OK, checked 2.0 s later",
+    );
+    let others = Unrestored {
+        observed: 1,
+        pending: 2,
+        contended: 3,
+        over: 4,
+    };
+    let unrestored = Episode {
+        others,
+        restored: 4,
+        longest: None,
+        result: None,
+        ..episode.clone()
+    };
+    check(
+        &Record::RestartHandled(unrestored),
+        Priority::Notice,
+        "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
+         4 restored, 1 in observe mode, 2 pending, 3 contended, 4 over without netguard; \
+         211 of 214 values OK, checked 2.0 s later",
     );
     let inactive = |state: &str| vec![("network.service".to_owned(), state.to_owned())];
     let stopped = Episode {
@@ -1455,7 +1554,7 @@ fn a_handled_restart() {
         &Record::RestartHandled(stopped),
         Priority::Notice,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
-         14 restored, 0 failed, longest 59 us; 211 of 214 values OK, checked 2.0 s later \
+         14 restored, longest 59 us; 211 of 214 values OK, checked 2.0 s later \
          (job done, network.service is inactive)",
     );
     let not_started = Episode {
@@ -1467,7 +1566,7 @@ fn a_handled_restart() {
         &Record::RestartHandled(not_started),
         Priority::Warning,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
-         14 restored, 0 failed, longest 59 us; 211 of 214 values OK, checked 2.0 s later \
+         14 restored, longest 59 us; 211 of 214 values OK, checked 2.0 s later \
          (job failed, network.service is failed: see journalctl -u network.service)",
     );
     let overtaken = Episode {
@@ -1479,7 +1578,7 @@ fn a_handled_restart() {
         &Record::RestartHandled(overtaken),
         Priority::Notice,
         "restart handled: network.service and firewalld: Reloaded took 4.2 s: 14 drifts, \
-         14 restored, 0 failed, longest 59 us; 211 of 214 values OK, final check skipped (job done)",
+         14 restored, longest 59 us; 211 of 214 values OK, final check skipped (job done)",
     );
     assert!(fields.contains(&("NETGUARD_VERIFIED", "no".to_owned())));
 }
@@ -1655,6 +1754,7 @@ fn hostile_text_stays_in_its_place() {
         drifts: 0,
         restored: 0,
         failed: 0,
+        others: Unrestored::default(),
         longest: None,
         checked_after: Some(Duration::from_secs(2)),
         verified: true,

@@ -19,7 +19,7 @@ use crate::service::state::{
     self, Asked, Configuration, Contents, Currency, DriftState, Holder, OutageState, PendingState,
     Why, WhyPending,
 };
-use crate::words::{self, Count, Drifted, Span, must_be, value};
+use crate::words::{self, Count, Drifted, Drifts, Span, must_be, value};
 
 /// The narrowest terminal that the table is made for.
 const NARROWEST: usize = 60;
@@ -241,13 +241,13 @@ fn under_way(text: &mut String, state: &Contents, width: Option<usize>) {
         print::paragraph(text, "conntrack nearly full: ", &what, width);
     }
     if let Some(episode) = &state.episode {
-        let what = format!(
-            "{}: {}, {} restored, {} failed",
-            episode.causes.join(", "),
-            Count(episode.drifts, "drift"),
-            episode.restored,
-            episode.failed
-        );
+        let drifts = Drifts {
+            all: episode.drifts,
+            restored: episode.restored,
+            failed: episode.failed,
+            ..Drifts::default()
+        };
+        let what = format!("{}: {drifts}", episode.causes.join(", "));
         let heading = format!("network restart {}: ", episode.id.0);
         print::paragraph(text, &heading, &what, width);
     }

@@ -12,7 +12,7 @@
 //! drift restored: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
 //! drift observed: KEY is VALUE, must be VALUE HOW
 //! drift ended: KEY was VALUE, is VALUE[ again][ after SPAN] HOW
-//! removal accepted: KEY was VALUE, is absent HOW
+//! removal accepted: KEY was VALUE, is VALUE HOW: not restored, as REASON
 //! restore failed: KEY is VALUE, must be VALUE HOW: ERROR
 //! contended: KEY keeps changing to VALUE, must be VALUE HOW
 //! source unavailable: SOURCE: REASON (continuing with the remaining sources)
@@ -22,7 +22,7 @@
 //! conntrack nearly full: CONNECTIONS (new connections are dropped at the maximum)
 //! conntrack recovered: CONNECTIONS after SPAN
 //! configuration refused: [FILE:LINE:COLUMN: ]REASON[, and N more errors] (keeping the previous configuration)
-//! restart handled: CAUSES[ took SPAN]: N drifts, N restored, N failed[, longest SPAN];
+//! restart handled: CAUSES[ took SPAN]: DRIFTS[, longest SPAN];
 //!     N of N values OK[, checked SPAN later|, final check skipped]
 //!     [ ([job RESULT][, UNIT is STATE[: see journalctl -u UNIT]]...)]
 //! conflict found: KEY must be VALUE, FILE:LINE sets KEY to VALUE (applied WHEN[, WHEN...][ and WHEN])
@@ -34,6 +34,8 @@
 //! records dropped: N records (journal too slow)
 //!
 //! TALLY  N of N values OK[, N drifted][, N pending][, N unreadable], N invariants, N drifts restored
+//! DRIFTS N drifts[, N restored][, N failed][, N in observe mode][, N pending][, N contended]
+//!     [, N over without netguard]
 //! OUTAGES N outages since boot[, N of unknown duration], [at least ]SPAN total, longest SPAN
 //! HOW    (detected by SOURCES|found at startup[, drifted for at most SPAN|for an unknown time][, propagated from KEY][, WRITER]
 //!     [, during UNITS][, FILE:LINE will set it again][, CLEANED]
@@ -59,7 +61,7 @@
 //! the longest drift, and a VALUE or FILE:LINE that is not the same in
 //! all is `various`.
 //!
-//! `again` is there where the value had matched before; in the first scan that
+//! `again` is there where the value was the same when it had last matched; in the first scan that
 //! is not known. Singular forms are used for 1: `1 drift`.
 
 use std::fmt::Write as _;
@@ -71,9 +73,9 @@ use crate::conntrack::Usage;
 use crate::engine::{
     Drift, Episode, Errno, Failure, Fault, Outages, Record, Resolution, Several, Tally,
 };
-use crate::model::{Attribution, Conflict, Origin, Source, Unknown};
-use crate::resource::{Resource, State};
-use crate::words::{Count, Span, Values, line, list, must_be, state, value};
+use crate::model::{Attribution, Conflict, Origin, Source, Unknown, Value};
+use crate::resource::{Attribute, Resource, State};
+use crate::words::{Count, Drifts, Span, Values, line, list, must_be, state, value};
 
 /// The one regular expression that every MESSAGE matches from its first to its
 /// last character, in POSIX's, Perl's and Go's syntax alike. Its groups are 1 the
@@ -132,10 +134,10 @@ pub(super) fn message(record: &Record) -> String {
             )
         }
         Record::RemovalAccepted(drift) => format!(
-            "{} was {}, is absent {}",
-            key(drift),
-            shown(drift, drift.old.as_ref()),
-            how(drift)
+            "{} {}: not restored, as {}",
+            was_and_is(drift, drift.old.as_ref(), drift.new.as_ref()),
+            how(drift),
+            why_accepted(drift)
         ),
         Record::RestoreFailed(drift, failure) => format!(
             "{} is {} {}: {}",
@@ -232,23 +234,52 @@ pub(super) fn several_keys(drift: &Drift) -> Option<&Several> {
     drift.several.as_ref().filter(|several| several.keys > 1)
 }
 
+/// Why a removal is not undone.
+fn why_accepted(drift: &Drift) -> &'static str {
+    let is_flushed_by_others = !drift.key.rules().owners().is_empty();
+    match drift.episode {
+        _ if is_flushed_by_others => "its owner may remove it",
+        Some(_) => "the network restart did not remove it",
+        None => "no network restart was in progress",
+    }
+}
+
+/// Whether it is what it was before: another value may be allowed, too.
+fn is_as_before(drift: &Drift) -> bool {
+    match (&drift.old, &drift.ours) {
+        (Some(State::Attributes(old)), Some(State::Attributes(ours))) => {
+            let is_same = |(name, value): &(Attribute, Value)| {
+                old.iter().all(|it| it.0 != *name || it.1 == *value)
+            };
+            ours.iter().all(is_same)
+        }
+        (Some(old), Some(ours)) => old == ours,
+        _ => false,
+    }
+}
+
 fn restored(drift: &Drift) -> String {
-    let again = if drift.old.is_some() { " again" } else { "" };
+    let again = if is_as_before(drift) { " again" } else { "" };
     let after = drift
         .took
         .filter(|_| !drift.unknown)
         .map_or_else(String::new, |took| format!(" after {}", Span(took)));
-    format!("{}{again}{after} {}", was_and_is(drift), how(drift))
+    format!("{}{again}{after} {}", found_and_restored(drift), how(drift))
 }
 
-/// What was found and what there is in its place: of several attributes, those that differ.
-fn was_and_is(drift: &Drift) -> String {
-    let (was, is) = match (&drift.new, &drift.ours) {
+/// What was found and what there is in its place.
+fn found_and_restored(drift: &Drift) -> String {
+    was_and_is(drift, drift.new.as_ref(), drift.ours.as_ref())
+}
+
+/// What it was and what it is: of several attributes, those that differ.
+fn was_and_is(drift: &Drift, was: Option<&State>, is: Option<&State>) -> String {
+    let (was, is) = match (was, is) {
         (Some(was), Some(is)) => {
             let [was, is] = was.differences(is);
             (state(&was.text()), state(&is.text()))
         }
-        (was, is) => (shown(drift, was.as_ref()), shown(drift, is.as_ref())),
+        (was, is) => (shown(drift, was), shown(drift, is)),
     };
     format!("{} was {was}, is {is}", key(drift))
 }
@@ -256,7 +287,7 @@ fn was_and_is(drift: &Drift) -> String {
 fn applied(drift: &Drift) -> String {
     format!(
         "{} (required by {}{}{})",
-        was_and_is(drift),
+        found_and_restored(drift),
         drift.origin.as_ref().map_or("various".to_owned(), place),
         cleaned(drift),
         times(drift)
@@ -443,11 +474,9 @@ fn restart(episode: &Episode) -> String {
         false => format!(" took {}", Span(episode.duration)),
     };
     let mut text = format!(
-        "{}{took}: {}, {} restored, {} failed",
+        "{}{took}: {}",
         list(&episode.causes, line),
-        Count(episode.drifts, "drift"),
-        episode.restored,
-        episode.failed
+        Drifts::of(episode)
     );
     if let Some(longest) = episode.longest {
         let _ = write!(text, ", longest {}", Span(longest));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use netguard::engine::{Errno, Event, Phase};
+use netguard::engine::{Errno, Event, Phase, Record};
 use netguard::kinds::{NO_SET, Need};
 use netguard::model::{Invariant, Mode, Selector, Source};
 use netguard::resource::{Desired, Group, Resource, SetName, State};
@@ -96,6 +96,27 @@ fn a_set_that_a_rule_names_is_preserved_where_a_group_means_it() {
     assert_eq!(node.watched_keys(), [resource(RULE)]);
     node.set_changed(Some("type hash:net"));
     assert_eq!(node.watched_keys(), [resource(SET), resource(RULE)]);
+}
+
+/// As it is for what is deleted.
+#[test]
+fn that_a_preserved_set_is_flushed_is_reported() {
+    let mut node = Node::new(vec![Invariant {
+        selector: Selector::Group(Arc::new(Group::parse("set/name=adm*").expect("a group"))),
+        ..invariant(SET, Desired::Preserve)
+    }]);
+    node.set(SET, Some("type hash:net members 10.0.0.0/8"));
+    node.start();
+    node.set_changed(Some("type hash:net members 10.0.0.0/8 10.1.0.0/16"));
+    assert!(node.records.iter().all(|it| it.drift().is_none()));
+    for to in [Some("type hash:net"), None] {
+        node.records.clear();
+        node.set_changed(to);
+        let [Record::RemovalAccepted(drift)] = &node.records[..] else {
+            panic!("{:?}", node.records);
+        };
+        assert_eq!(drift.key, resource(SET));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Monotonic, usec};
-use crate::reporting::{Episode, EpisodeId, Tally};
+use crate::reporting::{Episode, EpisodeId, Tally, Unrestored};
 
 /// After the last job an episode ends at this time at the latest, also where a
 /// value still keeps changing: the fight is reported as contention.
@@ -146,6 +146,7 @@ impl OpenEpisode {
         now: Monotonic,
         verified: bool,
         tally: Tally,
+        others: Unrestored,
         states: &HashMap<String, String>,
     ) -> Episode {
         let inactive = self.units.iter().filter_map(|unit| {
@@ -165,6 +166,7 @@ impl OpenEpisode {
             drifts: self.drifts,
             restored: self.restored,
             failed: self.failed,
+            others,
             longest: self.longest,
             verified,
             tally,

@@ -51,7 +51,7 @@ pub use crate::id::ValueId;
 pub use crate::model::{Errno, Fault, microseconds};
 pub use crate::reporting::{
     Affected, BySelector, Drift, Episode, EpisodeId, Failure, LastGood, Limitation, LimitationKind,
-    Outage, Outages, Record, Refusal, Resolution, Several, Status, Tally, Unreported,
+    Outage, Outages, Record, Refusal, Resolution, Several, Status, Tally, Unreported, Unrestored,
 };
 pub use action::Action;
 pub use episode::OpenEpisode;

@@ -388,7 +388,7 @@ impl Engine {
                 self.good_states.flushed(id, self.now);
             }
             if is_removed && !is_lost {
-                self.removal_accepted(id, self.now);
+                self.removal_accepted(id, &State::Absent, self.now);
             }
             self.decide(id, is_lost, self.now);
         }
@@ -464,8 +464,8 @@ impl Engine {
 
     /// What was found is what is preserved from now on.
     fn accept(&mut self, id: ValueId, found: &State, now: Monotonic) -> Option<Invariant> {
-        if !found.exists() {
-            self.removal_accepted(id, now);
+        if self.is_removal(id, found) {
+            self.removal_accepted(id, found, now);
         }
         self.is_meant(id, found, now).then(|| self.kept(id, found))
     }
@@ -515,12 +515,27 @@ impl Engine {
         }
     }
 
+    /// Whether it is gone, or all that was in it.
+    fn is_removal(&self, id: ValueId, found: &State) -> bool {
+        let Some(tracked) = self.values.get(id) else {
+            return false;
+        };
+        let has = |it: &State| {
+            let contents = tracked.key.rules().contents();
+            contents.is_some_and(|name| !it.attribute(name).as_str().is_empty())
+        };
+        !found.exists() || tracked.good.as_ref().is_some_and(has) && !has(found)
+    }
+
     /// Reports that something is gone that was known, and stays so.
-    fn removal_accepted(&mut self, id: ValueId, now: Monotonic) {
+    fn removal_accepted(&mut self, id: ValueId, found: &State, now: Monotonic) {
         let good = self.values.get(id).and_then(|it| it.good.as_ref());
         if good.is_some_and(State::exists)
-            && let Some(drift) = self.drift(id, Some(State::Absent), None, now)
+            && let Some(mut drift) = self.drift(id, Some(found.clone()), None, now)
         {
+            if let Some(episode) = &self.episode {
+                (drift.episode, drift.units) = (Some(episode.id), episode.units.clone());
+            }
             self.record_drift(id, Record::RemovalAccepted(drift));
         }
     }

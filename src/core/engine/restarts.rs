@@ -6,8 +6,9 @@ use super::Engine;
 use super::Timer;
 use super::episode::OpenEpisode;
 use super::event::{Announcement, UnitChange};
+use super::phase::Phase;
 use crate::model::{Monotonic, Source};
-use crate::reporting::{EpisodeId, Record};
+use crate::reporting::{EpisodeId, Record, Unrestored};
 
 /// How many changes of interfaces within [`LINKS_WITHIN`] are a restart of the
 /// network where systemd is not detected: the script of CentOS 7 makes some ten
@@ -181,6 +182,27 @@ impl Engine {
         }
     }
 
+    /// What became of the drifts that were not restored.
+    fn unrestored(&self, episode: &OpenEpisode) -> Unrestored {
+        let mut others = Unrestored::default();
+        let mut open = 0;
+        for tracked in self.open.iter().filter_map(|id| self.values.get(*id)) {
+            let of = tracked.open_drift.as_ref().and_then(|it| it.episode);
+            if of != Some(episode.id) {
+                continue;
+            }
+            open += 1;
+            match tracked.state() {
+                Phase::Drifted { .. } => others.observed += 1,
+                Phase::Contended | Phase::Restoring(_) => others.contended += 1,
+                Phase::Failed => {}
+                _ => others.pending += 1,
+            }
+        }
+        others.over = episode.drifts.saturating_sub(episode.restored + open);
+        others
+    }
+
     /// Ends the network restart in progress, if there is one, and reports it
     /// and of all that waits to be reported.
     pub(super) fn close_episode(&mut self, now: Monotonic, verified: bool) {
@@ -190,7 +212,8 @@ impl Engine {
             self.good_states.changed = true;
             self.record_vanished();
             self.record_all();
-            let episode = episode.close(now, verified, self.tally(), &self.units);
+            let others = self.unrestored(&episode);
+            let episode = episode.close(now, verified, self.tally(), others, &self.units);
             self.record(Record::RestartHandled(episode));
             self.status_changed = true;
         }

@@ -51,6 +51,10 @@ impl Kind for FirewallChains {
         }
     }
 
+    fn contents(&self) -> Option<Attribute> {
+        Some(Attribute::Jumps)
+    }
+
     fn emptied(&self, good: &State, found: &State) -> Option<State> {
         if good.attribute(Attribute::Rules) == found.attribute(Attribute::Rules) {
             return None;

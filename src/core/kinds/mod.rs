@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{Errno, Family, Unknown};
-use crate::resource::{Desired, Name, Resource, SetName, State};
+use crate::resource::{Attribute, Desired, Name, Resource, SetName, State};
 
 pub use network::{NO_ADDRESS, NO_NEXTHOP};
 pub use nftables::NO_DEVICE;
@@ -164,6 +164,11 @@ pub trait Kind {
     /// What of `good` goes in `found` as the first step of a flush may take it: one that is made
     /// by several commands may be read after each.
     fn emptied(&self, _good: &State, _found: &State) -> Option<State> {
+        None
+    }
+
+    /// What may be removed of it while the rest stays, as the members of a set.
+    fn contents(&self) -> Option<Attribute> {
         None
     }
 

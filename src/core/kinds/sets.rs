@@ -16,6 +16,10 @@ impl Kind for SetName {
         false
     }
 
+    fn contents(&self) -> Option<Attribute> {
+        Some(Attribute::Members)
+    }
+
     fn changes_others(&self) -> bool {
         true
     }

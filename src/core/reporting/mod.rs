@@ -19,7 +19,7 @@ pub use limitation::{Affected, LastGood, Limitation, LimitationKind};
 pub use outage::{BySelector, Outage};
 pub use record::{
     Drift, Episode, EpisodeId, Failure, Outages, Record, Refusal, Resolution, Several, Status,
-    Tally,
+    Tally, Unrestored,
 };
 pub use writers::{Finding, Write};
 

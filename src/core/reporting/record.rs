@@ -283,6 +283,8 @@ pub struct Episode {
     pub restored: u64,
     /// Restores that failed.
     pub failed: u64,
+    /// What became of the others.
+    pub others: Unrestored,
     /// The longest time a value had drifted, from detecting it to the verified value.
     pub longest: Option<Duration>,
     /// Whether everything was checked a last time when it had been idle;
@@ -290,6 +292,20 @@ pub struct Episode {
     pub verified: bool,
     /// How things stood at its end.
     pub tally: Tally,
+}
+
+/// What became of the drifts of a network restart that were neither restored nor failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unrestored {
+    /// Those in mode `observe`.
+    pub observed: u64,
+    /// Those that wait for their owner, or for what they need.
+    pub pending: u64,
+    /// Those that another writer keeps changing.
+    pub contended: u64,
+    /// Those that are over without netguard: another program has restored it, or it went with its
+    /// link.
+    pub over: u64,
 }
 
 /// What the status line shows.

@@ -282,7 +282,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::engine::{Episode, EpisodeId, Record, Tally};
+    use crate::engine::{Episode, EpisodeId, Record, Tally, Unrestored};
 
     fn restart() -> Entry {
         let units = vec!["network.service".to_owned(), "tuned.service".to_owned()];
@@ -296,6 +296,7 @@ mod tests {
             drifts: 0,
             restored: 0,
             failed: 0,
+            others: Unrestored::default(),
             longest: None,
             checked_after: None,
             verified: true,
