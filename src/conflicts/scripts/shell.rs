@@ -14,6 +14,11 @@ pub enum Write {
 /// What `sysctl -p` reads where no file is named.
 const CONF: &str = "/etc/sysctl.conf";
 
+/// The programs whose writes are known.
+const PROGRAMS: [&str; 10] = [
+    "sysctl", "echo", "printf", "tee", "sh", "bash", "dash", "ash", "ksh", "zsh",
+];
+
 /// How deep `sh -c` is looked into.
 const DEEPEST: usize = 3;
 
@@ -36,7 +41,7 @@ pub fn of_command(line: &str) -> Vec<Write> {
         .into_iter()
         .filter(|it| matches!(it, Token::Word(..)))
         .collect();
-    of_words(&words, DEEPEST)
+    of_words(&program(words), DEEPEST)
 }
 
 fn of_script(text: &str, depth: usize) -> Vec<Write> {
@@ -168,22 +173,39 @@ fn redirected(command: &[Token]) -> (Vec<Token>, Option<String>) {
             }
         }
     }
-    // Words of the shell's grammar, and what starts a command as another user.
-    let grammar = [
-        "then", "do", "else", "if", "!", "{", "(", "exec", "command", "sudo", "-",
+    (program(words), target)
+}
+
+/// A command from the name of its program on: without words of the shell's grammar,
+/// variables that are set for it, and programs that run another one.
+fn program(mut words: Vec<Token>) -> Vec<Token> {
+    const GRAMMAR: [&str; 7] = ["then", "do", "else", "if", "!", "{", "("];
+    const RUNNERS: [&str; 12] = [
+        "exec", "command", "sudo", "nice", "ionice", "nohup", "env", "timeout", "chrt", "setsid",
+        "time", "stdbuf",
     ];
-    let leads = |it: &Token| match it {
-        Token::Word(word, _) => {
-            let assigns = word.split_once('=').is_some_and(|(name, _)| is_name(name));
-            grammar.contains(&word.as_str()) || assigns
-        }
-        Token::Operator(_) => false,
+    let (mut is_run, mut is_value) = (false, false);
+    let leads = |it: &Token| {
+        let Token::Word(word, _) = it else {
+            return false;
+        };
+        let name = word.rsplit('/').next().unwrap_or(word);
+        let is_option = is_run && word.starts_with('-');
+        // `-n 5` or `-u root`, and what timeout(1) begins with.
+        let is_argument = is_run && word.starts_with(|c: char| c.is_ascii_digit())
+            || is_value && !PROGRAMS.contains(&name);
+        is_run |= RUNNERS.contains(&name);
+        is_value = is_option && word.len() == 2;
+        let is_word = GRAMMAR.contains(&word.as_str()) || RUNNERS.contains(&name);
+        is_word || is_option || is_argument || assignment(word).is_some()
     };
-    let from = words
-        .iter()
-        .position(|it| !leads(it))
-        .unwrap_or(words.len());
-    (words.split_off(from), target)
+    let from = words.iter().map(leads).position(|leads| !leads);
+    words.split_off(from.unwrap_or(words.len()))
+}
+
+/// The name and the value of `NAME=VALUE`.
+fn assignment(word: &str) -> Option<(&str, &str)> {
+    word.split_once('=').filter(|(name, _)| is_name(name))
 }
 
 fn is_name(text: &str) -> bool {
@@ -273,6 +295,10 @@ fn tokens(line: &str) -> Vec<Token> {
                 if c == '>' && chars.peek() == Some(&'&') {
                     operator.extend(chars.next());
                 }
+                // `>|` overwrites also where `set -o noclobber` is in force.
+                if c == '>' && chars.peek() == Some(&'|') {
+                    chars.next();
+                }
                 // A redirection of another stream ends no command.
                 let operator = if operator.starts_with("2>") || operator == ">&" {
                     "<".to_owned()
@@ -361,6 +387,20 @@ mod tests {
             ),
             ("cat y | tee /proc/sys/net/ipv4/ip_forward", ""),
             (
+                "echo -n 0 >| /proc/sys/net/ipv4/ip_forward",
+                "net/ipv4/ip_forward=0",
+            ),
+            ("nice -n 5 sysctl -w a.b=1", "a.b=1"),
+            (
+                "sudo -u root env LANG=C timeout 5s /sbin/sysctl -w a.b=1",
+                "a.b=1",
+            ),
+            ("nice -n5 logger sysctl -w a.b=1", ""),
+            (
+                "ionice -c 3 sh -c 'echo 0 > /proc/sys/net/ipv4/ip_forward'",
+                "net/ipv4/ip_forward=0",
+            ),
+            (
                 "bash -ec 'echo 0 > /proc/sys/net/ipv4/ip_forward'",
                 "net/ipv4/ip_forward=0",
             ),
@@ -374,6 +414,7 @@ mod tests {
                 "net.ipv4.ip_forward=0",
             ),
             ("/bin/echo 0 > /proc/sys/net/ipv4/ip_forward", ""),
+            ("/usr/bin/nice -n 5 /sbin/sysctl -w a.b=1", "a.b=1"),
             (
                 "/bin/sh -c \"echo 0 > /proc/sys/net/ipv4/ip_forward\"",
                 "net/ipv4/ip_forward=0",
