@@ -1,42 +1,37 @@
 //! Shell assignments, as in /etc/sysconfig.
 
+use super::scripts::assignments;
 use super::tree::{Text, origin};
 use crate::model::Origin;
 
 /// One assignment.
 #[derive(Debug, Clone)]
-pub struct Assignment<'a> {
-    pub name: &'a str,
+pub struct Assignment {
+    pub name: String,
     /// The value, unquoted.
-    pub value: &'a str,
+    pub value: String,
+    /// Whether the shell computes it, so that it may be anything.
+    pub is_computed: bool,
+    /// Whether its line sets nothing else.
+    pub is_alone: bool,
     pub place: Origin,
 }
 
 /// The assignments of a file, in order. Lines that are none are passed over.
-pub fn options(file: &Text) -> Vec<Assignment<'_>> {
-    let lines = file.lines().filter_map(|(number, line)| {
-        let line = line.trim();
-        let (name, value) = line.split_once('=')?;
-        (!line.starts_with('#')).then(|| Assignment {
-            name: name.trim_start_matches("export ").trim(),
-            value: unquoted(value.trim()),
-            place: origin(file, number),
+pub fn options(file: &Text) -> Vec<Assignment> {
+    let lines = file.lines().flat_map(|(number, line)| {
+        let found = assignments(line);
+        let is_alone = found.len() == 1;
+        let place = origin(file, number);
+        found.into_iter().map(move |it| Assignment {
+            name: it.name,
+            value: it.value,
+            is_computed: it.is_computed,
+            is_alone,
+            place: place.clone(),
         })
     });
     lines.collect()
-}
-
-/// A value without the quotes around it, or the comment behind it.
-fn unquoted(value: &str) -> &str {
-    for quote in ['"', '\''] {
-        if let Some((inner, _)) = value
-            .strip_prefix(quote)
-            .and_then(|it| it.split_once(quote))
-        {
-            return inner;
-        }
-    }
-    value.split(" #").next().unwrap_or(value).trim_end()
 }
 
 /// A truth value, as systemd spells it.

@@ -126,7 +126,9 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
         let judge = |tree: &Tree| Applied::of(tree, settings).judge(&world, settings);
         remedy::find(&tree, &mut lines, settings, &world, &judge);
     }
-    lines.extend(resources::lines(&tree, settings));
+    let (of_resources, unclear) = resources::find(&tree, settings);
+    lines.extend(of_resources);
+    unknown.extend(unclear);
     let passes = applied.likely();
     let hints = hints::hints(&tree, &passes, settings, applied.patterns);
     let troubles = tree.troubles();

@@ -18,7 +18,7 @@ use crate::model::{Origin, Value};
 /// The first is where CentOS 7 has it, and a link leads there from the second.
 const SCRIPT: [&str; 2] = ["/etc/rc.d/init.d/network", "/etc/init.d/network"];
 pub(super) const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
-const SYSCONFIG: &str = "/etc/sysconfig/network";
+pub(super) const SYSCONFIG: &str = "/etc/sysconfig/network";
 /// What the script sets of each IPv6 interface, in this order.
 const SWITCHED: [&str; 3] = ["forwarding", "accept_ra", "accept_redirects"];
 
@@ -56,11 +56,14 @@ pub fn restart(tree: &Tree, sysctl_d: &[Setting]) -> Option<Vec<Setting>> {
 /// copies of editors and package managers.
 pub(super) fn is_interface(name: &str) -> bool {
     name.strip_prefix("ifcfg-").is_some_and(|interface| {
-        let left_out = [".rpmsave", ".rpmorig", ".rpmnew", ".bak", ".old", "~"];
-        interface != "lo"
-            && !interface.contains(':')
-            && !left_out.iter().any(|end| interface.ends_with(end))
+        interface != "lo" && !interface.contains(':') && !is_left_out(name)
     })
+}
+
+/// Whether it is a copy of an editor or a package manager.
+pub(super) fn is_left_out(name: &str) -> bool {
+    let ends = [".rpmsave", ".rpmorig", ".rpmnew", ".bak", ".old", "~"];
+    ends.iter().any(|end| name.ends_with(end))
 }
 
 /// The first line of a script that has one of `texts` and is no comment.
@@ -78,14 +81,14 @@ fn set(key: &str, value: &str, place: Origin, kind: Kind) -> Option<Setting> {
 
 /// The switches of one file.
 #[derive(Debug, Clone, Default)]
-struct Switches<'a> {
-    forwarding: Option<Assignment<'a>>,
-    autoconf: Option<Assignment<'a>>,
-    set_sysctls: Option<Assignment<'a>>,
+struct Switches {
+    forwarding: Option<Assignment>,
+    autoconf: Option<Assignment>,
+    set_sysctls: Option<Assignment>,
 }
 
-impl<'a> Switches<'a> {
-    fn of(file: &'a Text) -> Self {
+impl Switches {
+    fn of(file: &Text) -> Self {
         let options = options(file);
         // The shell keeps the last.
         let last = |name: &str| options.iter().rev().find(|it| it.name == name).cloned();
@@ -105,7 +108,7 @@ impl<'a> Switches<'a> {
     fn values(&self) -> ([&'static str; 3], Option<&Origin>) {
         let forwarding = self.forwarding.as_ref().filter(|it| it.value == "yes");
         let autoconf = self.autoconf.as_ref();
-        match (forwarding, autoconf.map(|it| it.value)) {
+        match (forwarding, autoconf.map(|it| it.value.as_str())) {
             (Some(line), _) => (["1", "0", "0"], Some(&line.place)),
             (None, Some("no")) => (["0", "0", "0"], autoconf.map(|it| &it.place)),
             (None, _) => (
@@ -143,7 +146,7 @@ impl<'a> Switches<'a> {
 }
 
 /// What `ifup-ipv6` sets of the interface of an ifcfg file that speaks of IPv6.
-fn interface(file: &Text, name: &str, global: &Switches<'_>) -> Vec<Setting> {
+fn interface(file: &Text, name: &str, global: &Switches) -> Vec<Setting> {
     let all = options(file);
     let last = |name: &str| all.iter().rev().find(|it| it.name == name);
     let own = Switches::of(file);
@@ -155,7 +158,7 @@ fn interface(file: &Text, name: &str, global: &Switches<'_>) -> Vec<Setting> {
         return Vec::new();
     };
     let device = match last("DEVICE") {
-        Some(device) => device.value,
+        Some(device) => device.value.as_str(),
         None => name.trim_start_matches("ifcfg-"),
     };
     // ifcfg files are read after the global one: what they leave out is its.

@@ -9,74 +9,104 @@ use super::setting::Kind;
 use super::step::Step;
 use super::sysconfig::{self, Form, Said};
 use super::tree::Tree;
+use super::unknown::Unknown;
 use crate::model::{
     Application, Applier, Conflict, Invariant, Origin, Reach, Requirement, Selector, Settings,
     Value,
 };
-use crate::resource::{Attribute, Desired, Resource, State};
+use crate::resource::{Attribute, Desired, Resource, ResourceKind, State};
 
-/// The lines, by what is guarded and by place.
-pub fn lines(tree: &Tree, settings: &Settings) -> Vec<Line> {
+/// The lines, by what is guarded and by place, and what may be one and cannot be known.
+pub fn find(tree: &Tree, settings: &Settings) -> (Vec<Line>, Vec<Unknown>) {
     let is_about = |it: &Invariant| !it.is_off() && !it.selector.is_sysctl();
     if !settings.invariants.iter().any(is_about) {
-        return Vec::new();
+        return Default::default();
     }
-    let mut lines: Vec<Line> = sysconfig::read(tree)
+    let all = sysconfig::read(tree);
+    let found: Vec<(&Said, usize, Vec<_>)> = all
         .iter()
-        .filter_map(|said| {
-            let index = governing(settings, &said.resource)?;
-            disagreement(said, index, &settings.invariants[index])
+        .flat_map(|said| {
+            let concerned = concerned(settings, &said.about).into_iter();
+            concerned.filter_map(move |index| {
+                let wrong = wrong(said, &settings.invariants[index])?;
+                Some((said, index, wrong))
+            })
         })
         .collect();
+    let (mut lines, mut unknown) = (Vec::new(), Vec::new());
+    for (said, index, wrong) in &found {
+        let invariant = &settings.invariants[*index];
+        let others = all
+            .iter()
+            .filter(|it| said.replaces && it.replaces && it.about == said.about);
+        let is_wrong = |other: &Said| {
+            let same =
+                |(it, of, _): &&(&Said, usize, Vec<_>)| std::ptr::eq(*it, other) && of == index;
+            other.doubt.is_none() && found.iter().any(|it| same(&it))
+        };
+        let mut others = others.filter(|it| !is_wrong(it));
+        let of_others = || {
+            let other = others.find(|it| !std::ptr::eq(*it, *said))?;
+            Some(format!(
+                "which of this and {} is the last is not known",
+                other.place
+            ))
+        };
+        match said.doubt.clone().or_else(of_others) {
+            Some(why) => unknown.push(Unknown {
+                about: invariant.selector.to_string(),
+                place: Some(said.place.clone()),
+                why,
+            }),
+            None => lines.push(disagreement(said, wrong, *index, invariant)),
+        }
+    }
     lines.extend(removed(tree, settings));
     lines.sort_by_cached_key(|line| {
         let Conflict { guarded, place, .. } = &line.conflict;
         (guarded.to_string(), place.file.clone(), place.line)
     });
-    lines
+    (lines, unknown)
 }
 
-/// The index of the invariant that governs a resource whose state is not known.
-fn governing(settings: &Settings, resource: &Resource) -> Option<usize> {
-    let named = settings
-        .invariants
-        .iter()
-        .position(|it| match &it.selector {
-            Selector::Resource(own) => own == resource,
-            _ => false,
-        });
-    let is_link = matches!(resource, Resource::Link(_));
-    let by_pattern = || {
-        settings
-            .invariants
-            .iter()
-            .rposition(|it| match &it.selector {
-                Selector::Group(group) => is_link && group.may_match(resource),
-                _ => false,
-            })
+/// The indices of the invariants that govern what a line is about, of which the state is
+/// not known.
+fn concerned(settings: &Settings, about: &Selector) -> Vec<usize> {
+    let invariants = || settings.invariants.iter().enumerate();
+    let is_named = |it: &Invariant| match (&it.selector, about) {
+        (Selector::Resource(own), Selector::Resource(resource)) => own == resource,
+        (Selector::Resource(own), Selector::Group(group)) => group.may_match(own),
+        _ => false,
     };
-    named
-        .or_else(by_pattern)
-        .filter(|index| !settings.invariants[*index].is_off())
+    let mut found: Vec<usize> = invariants()
+        .filter(|(_, it)| is_named(it))
+        .map(|it| it.0)
+        .collect();
+    if found.is_empty() {
+        let may_match = |it: &Invariant| match (&it.selector, about) {
+            (Selector::Group(group), Selector::Resource(link @ Resource::Link(_))) => {
+                group.may_match(link)
+            }
+            (Selector::Group(group), Selector::Group(of)) => {
+                of.kind == ResourceKind::Link && group.meets(of)
+            }
+            _ => false,
+        };
+        found.extend(
+            invariants()
+                .rev()
+                .find(|(_, it)| may_match(it))
+                .map(|it| it.0),
+        );
+    }
+    found.retain(|index| !settings.invariants[*index].is_off());
+    found
 }
 
-/// What a file says otherwise than is required.
-fn disagreement(said: &Said, index: usize, invariant: &Invariant) -> Option<Line> {
-    let attributes = said.attributes.iter();
-    let given = attributes.filter(|(_, value)| *value != Value::default());
-    let value = State::with(given.cloned().collect()).to_string();
-    let (remedy, step) = match &invariant.desired {
-        Desired::Absent => match numbered(&said.form) {
-            Some(name) => {
-                let file = said.place.file.display();
-                let all = format!("remove {name}= and what goes with it from {file}");
-                (format!("{all}, and renumber those behind it"), None)
-            }
-            None => {
-                let step = Step::change(&said.place, String::new());
-                (format!("remove {}", said.place), Some(step))
-            }
-        },
+/// What a file says otherwise than is required; nothing where it agrees.
+fn wrong<'a>(said: &Said, invariant: &'a Invariant) -> Option<Vec<&'a (Attribute, Requirement)>> {
+    match &invariant.desired {
+        Desired::Absent => Some(Vec::new()),
         Desired::Attributes(required) => {
             let wrong: Vec<_> = required
                 .iter()
@@ -85,20 +115,44 @@ fn disagreement(said: &Said, index: usize, invariant: &Invariant) -> Option<Line
                     said.is_some_and(|(_, value)| !requirement.holds(value))
                 })
                 .collect();
-            if wrong.is_empty() {
-                return None;
-            }
-            let step = changed(said, &wrong).map(|text| Step::change(&said.place, text));
+            (!wrong.is_empty()).then_some(wrong)
+        }
+        _ => None,
+    }
+}
+
+/// A line that disagrees, and what to do about it.
+fn disagreement(
+    said: &Said,
+    wrong: &[&(Attribute, Requirement)],
+    index: usize,
+    invariant: &Invariant,
+) -> Line {
+    let attributes = said.attributes.iter();
+    let given = attributes.filter(|(_, value)| *value != Value::default());
+    let value = State::with(given.cloned().collect()).to_string();
+    let (remedy, step) = match (wrong, &said.form) {
+        ([], Form::Variable(_, name)) if said.form.is_numbered() => {
+            let file = said.place.file.display();
+            let all = format!("remove {name}= and what goes with it from {file}");
+            (format!("{all}, and renumber those behind it"), None)
+        }
+        ([], Form::Part(part)) => (format!("remove `{part}` from {}", said.place), None),
+        ([], _) => {
+            let step = Step::change(&said.place, String::new());
+            (format!("remove {}", said.place), Some(step))
+        }
+        (wrong, _) => {
+            let step = changed(said, wrong).map(|text| Step::change(&said.place, text));
             let text = step.as_ref().map(ToString::to_string);
             let other = || format!("change {}, or {}", said.place, invariant.origin);
             (text.unwrap_or_else(other), step)
         }
-        _ => return None,
     };
-    Some(line(Found {
+    line(Found {
         index,
         invariant,
-        key: Selector::Resource(said.resource.clone()),
+        key: said.about.clone(),
         value: Value::new(&value),
         place: said.place.clone(),
         reach: Reach::Sets,
@@ -106,17 +160,7 @@ fn disagreement(said: &Said, index: usize, invariant: &Invariant) -> Option<Line
         remedy,
         steps: step.into_iter().collect(),
         kind: Kind::Sysconfig,
-    }))
-}
-
-/// The variable, where it is one of several with numbers.
-fn numbered(form: &Form) -> Option<&str> {
-    match form {
-        Form::Variable(_, name) => {
-            Some(name.as_str()).filter(|it| it.ends_with(|c: char| c.is_ascii_digit()))
-        }
-        Form::Ip(_) => None,
-    }
+    })
 }
 
 /// The line as it must be, where one can be written.
@@ -129,8 +173,21 @@ fn changed(said: &Said, wrong: &[&(Attribute, Requirement)]) -> Option<String> {
         (Form::Variable(own, variable), [one]) if one.0 == *own => {
             Some(format!("{variable}={}", target(one)?))
         }
-        (Form::Variable(..), _) => None,
+        (Form::Variable(..) | Form::Part(_), _) => None,
         (Form::Ip(line), wrong) => {
+            // Words without a value, and what does not go with a gateway.
+            const SIMPLE: [Attribute; 4] = [
+                Attribute::Via,
+                Attribute::Dev,
+                Attribute::Src,
+                Attribute::Mtu,
+            ];
+            let is_typed =
+                |it: &(Attribute, Value)| it.0 == Attribute::Type && it.1 != Value::default();
+            let is_simple = wrong.iter().all(|it| SIMPLE.contains(&it.0));
+            if !is_simple || said.attributes.iter().any(is_typed) {
+                return None;
+            }
             let mut words: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
             for one in wrong {
                 let (word, value) = (one.0.as_str(), target(one)?.to_string());

@@ -14,6 +14,7 @@ use super::units::is_masked;
 use crate::model::facts::{self, Written};
 use crate::model::{Governing, Origin, Reach, Selector, Settings, Value};
 use shell::Write;
+pub use shell::assignments;
 
 /// A write that a file has.
 struct Found {

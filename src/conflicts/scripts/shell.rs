@@ -208,6 +208,37 @@ fn assignment(word: &str) -> Option<(&str, &str)> {
     word.split_once('=').filter(|(name, _)| is_name(name))
 }
 
+/// A variable that a line sets.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Assigned {
+    pub name: String,
+    pub value: String,
+    /// Whether the line as it is does not show the value: it has an expansion, or a
+    /// command that may decide whether the variable is set.
+    pub is_computed: bool,
+}
+
+/// The variables that a line sets.
+pub fn assignments(line: &str) -> Vec<Assigned> {
+    let tokens = tokens(line);
+    let is_plain = |it: &Token| match it {
+        Token::Word(word, _) => word == "export" || assignment(word).is_some(),
+        Token::Operator(it) => it == ";",
+    };
+    let is_certain = tokens.iter().all(is_plain);
+    let words = tokens.iter().filter_map(|it| match it {
+        Token::Word(word, expands) => Some((assignment(word)?, expands)),
+        Token::Operator(_) => None,
+    });
+    words
+        .map(|((name, value), expands)| Assigned {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            is_computed: *expands || !is_certain,
+        })
+        .collect()
+}
+
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
@@ -421,6 +452,30 @@ mod tests {
             ),
         ] {
             assert_eq!(shown(&of_command(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn assignments_are_read_as_the_shell_reads_them() {
+        for (line, expected) in [
+            ("MTU=1400", "MTU=1400"),
+            (" export MTU=1400 A=b # more", "MTU=1400 A=b"),
+            ("DEVICE=eth0; MTU='1400'", "DEVICE=eth0 MTU=1400"),
+            ("MTU=14\"00\"", "MTU=1400"),
+            ("MTU=$X", "MTU=$X?"),
+            ("MTU='$X'", "MTU=$X"),
+            ("MTU=\"`cat x`\"", "MTU=`cat x`?"),
+            ("[ -e x ] && MTU=1400", "MTU=1400?"),
+            ("# MTU=1400", ""),
+            ("MTU = 1400", ""),
+            ("MTU=", "MTU="),
+        ] {
+            let read = assignments(line);
+            let read = read.iter().map(|it| {
+                let mark = if it.is_computed { "?" } else { "" };
+                format!("{}={}{mark}", it.name, it.value)
+            });
+            assert_eq!(read.collect::<Vec<_>>().join(" "), expected, "{line}");
         }
     }
 }
