@@ -789,6 +789,39 @@ static BREAKAGES: &[Breakage] = &[
         &[(Pod, "ip route replace default via GATEWAY dev eth0 hoplimit 1")],
     )
     .elsewhere(),
+    // Before connections are tracked, no packet belongs to one.
+    broken(
+        "rule",
+        "raw PREROUTING rule 1 drops it",
+        &[(Node, "iptables -t raw -A PREROUTING -i INGRESS -m conntrack --ctstate INVALID -j DROP")],
+    ),
+    broken(
+        "rule",
+        "raw PREROUTING rule 1 drops it",
+        &[(Node, "iptables -t raw -A PREROUTING -i eth0 -m state --state INVALID -j DROP")],
+    )
+    .of(ROUTED),
+    broken(
+        "rule",
+        "inet own pre rule 1 drops it",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own pre { type filter hook prerouting priority raw; }'
+             nft add rule inet own pre ct state invalid drop",
+        )],
+    ),
+    broken(
+        "rule",
+        "inet own in rule 1 drops it",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own in { type filter hook ingress device LINK priority 0; }'
+             nft add rule inet own in ct state invalid drop",
+        )],
+    )
+    .of(ROUTED),
     // Rules of a bridge.
     broken(
         "rule",

@@ -952,6 +952,23 @@ mod tests {
                 "-A FORWARD -i cali+ -j ACCEPT\n-P FORWARD DROP",
                 "Accepted filter FORWARD rule 1; ",
             ),
+            // A match may ask for something without an option.
+            (
+                "-A FORWARD -m socket -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 1",
+            ),
+            (
+                "-A FORWARD -m socket -m mark --mark 0x0 -j ACCEPT\n-A FORWARD -i cali1 -j DROP",
+                "Dropped filter FORWARD rule 2; filter FORWARD rule 1",
+            ),
+            (
+                "-A FORWARD -m rpfilter -m comment --comment way -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 1",
+            ),
+            (
+                "-A FORWARD -p icmp -m icmp -j DROP",
+                "Dropped filter FORWARD rule 1; ",
+            ),
             (
                 "-A FORWARD -o cali+ -j DROP",
                 "Accepted filter FORWARD policy; ",

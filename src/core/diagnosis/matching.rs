@@ -12,6 +12,9 @@ use crate::resource::{Attribute, Prefix, SetName, SetType, State};
 /// How many bytes a probe has behind its headers.
 pub const PAYLOAD: u32 = 12;
 
+/// The matches of iptables that without an option match whatever their protocol has.
+const PLAIN: [&str; 6] = ["tcp", "udp", "udplite", "sctp", "icmp", "icmp6"];
+
 /// What asks for the program of a packet, in the words of iptables, and of nft behind `--`.
 const OF_PROGRAMS: [&str; 7] = [
     "--uid-owner",
@@ -50,6 +53,8 @@ pub enum Tracking {
     Exempt,
     /// It is the answer to one that a rule exempts: the first that is seen.
     Unopened,
+    /// It is not yet: rules meet it before.
+    NotYet,
 }
 
 /// A packet at one hook.
@@ -204,7 +209,13 @@ impl<'a> Matching<'a> {
                     values.extend(words.next());
                 }
             }
-            let matched = match (self.one(option, &values), is_inverted) {
+            let is_alone = option == "-m" && words.peek().is_none_or(|it| *it == "-m");
+            let own = match is_alone && !values.iter().all(|it| PLAIN.contains(it)) {
+                // It asks for what no option says: a socket, a header, the way back.
+                true => Match::Unknown,
+                false => self.one(option, &values),
+            };
+            let matched = match (own, is_inverted) {
                 (Match::No, true) if NEVER.contains(&option) => Match::No,
                 (Match::Yes, true) => Match::No,
                 (Match::No, true) => Match::Yes,
@@ -324,7 +335,7 @@ impl<'a> Matching<'a> {
             Tracking::Exempt => "UNTRACKED",
             // A datagram may begin a connection, unlike an answer of the others.
             Tracking::Unopened if traffic.protocol == Protocol::Udp && !traffic.is_error => "NEW",
-            Tracking::Unopened => "INVALID",
+            Tracking::Unopened | Tracking::NotYet => "INVALID",
             Tracking::Tracked if traffic.is_error => "RELATED",
             Tracking::Tracked if traffic.is_reply || traffic.is_data => "ESTABLISHED",
             Tracking::Tracked => "NEW",

@@ -97,11 +97,10 @@ impl Now {
 
     /// Takes over what a chain has changed.
     pub fn pass(&mut self, chain: &Met<'_>, family: Family, outcome: &Outcome) {
-        let is_late = matches!(chain, Met::Native(it) if !it.is_before_tracking);
         (self.mark, self.ttl) = (outcome.mark, outcome.ttl);
         for (change, place) in &outcome.changed {
             if *change == Change::Tracking {
-                if is_late {
+                if !chain.is_before_tracking() {
                     continue;
                 }
                 self.tracking = outcome.tracking;
@@ -113,7 +112,7 @@ impl Now {
     /// The rule that exempts the packet from tracking, or the request that it answers.
     pub fn exemption(&self, why: String) -> Option<Cause> {
         let what = match self.tracking {
-            Tracking::Tracked => return None,
+            Tracking::Tracked | Tracking::NotYet => return None,
             Tracking::Exempt => "exempts it from connection tracking",
             Tracking::Unopened => "exempts the request from connection tracking",
         };
@@ -134,15 +133,27 @@ pub enum Met<'a> {
 impl Met<'_> {
     /// What it does; nothing where it is not followed.
     pub fn outcome(&self, firewall: &Firewall, traffic: &Traffic<'_>) -> Option<Outcome> {
+        let mut traffic = *traffic;
+        if self.is_before_tracking() && traffic.tracking != Tracking::Exempt {
+            traffic.tracking = Tracking::NotYet;
+        }
         Some(match self {
             Met::Iptables(ruleset, (table, chain)) => {
-                firewall.outcome(ruleset, *table, chain, traffic)
+                firewall.outcome(ruleset, *table, chain, &traffic)
             }
             Met::Native(foreign) => {
                 let native = foreign.rules.as_ref()?;
-                firewall.outcome(&native.ruleset, NativeChain::TABLE, &native.chain, traffic)
+                firewall.outcome(&native.ruleset, NativeChain::TABLE, &native.chain, &traffic)
             }
         })
+    }
+
+    /// Whether packets pass it before their connections are tracked.
+    fn is_before_tracking(&self) -> bool {
+        match self {
+            Met::Iptables(_, (table, _)) => *table == FirewallTable::Raw,
+            Met::Native(foreign) => foreign.is_before_tracking,
+        }
     }
 
     /// A rule of it, or its policy, is to blame.

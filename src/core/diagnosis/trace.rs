@@ -240,8 +240,9 @@ fn read(text: &str, rulesets: &[Ruleset], is_whole: bool) -> Rules {
                 Some(chain),
             ) => {
                 nat.extend((kind == "nat").then(|| chain.clone()));
-                hooks.insert(chain.clone(), parts.next().unwrap_or_default().to_owned());
-                early.extend(is_before_tracking(words).then(|| chain.clone()));
+                let hook = parts.next().unwrap_or_default();
+                hooks.insert(chain.clone(), hook.to_owned());
+                early.extend(is_before_tracking(hook, words).then(|| chain.clone()));
                 devices.extend(devices_in(words).map(|it| (chain.clone(), it)));
                 if let Some((_, policy)) = words.split_once("; policy ") {
                     policies.insert(chain.clone(), policy.trim_end_matches(';').to_owned());
@@ -318,7 +319,10 @@ fn add_elements(elements: &mut Option<String>, first: &str, words: &str, is_whol
 
 /// Whether the priority of a chain is before that of the tracking of connections, -200: `priority
 /// raw` is -300, `priority raw + 10` -290.
-fn is_before_tracking(words: &str) -> bool {
+fn is_before_tracking(hook: &str, words: &str) -> bool {
+    if !["prerouting", "output"].contains(&hook) {
+        return hook == "ingress";
+    }
     let priority = words.split_once(" priority ").map_or("", |it| it.1);
     let mut words = priority.split([' ', ';']).filter(|it| !it.is_empty());
     let own = match words.next() {
@@ -558,6 +562,8 @@ table inet own { # handle 4
         assert_eq!(devices_in("type filter hook input priority 0;"), None);
         assert_eq!(hook("ip filter", "FORWARD"), "forward");
         assert_eq!(hook("netdev first", "in"), "ingress");
+        let early = found.early.iter().map(|it| it.chain.as_str());
+        assert_eq!(early.collect::<Vec<_>>(), ["pre", "raw", "in"]);
         let early = |handle| listed("inet early", "pre", handle).map(|it| (it.0, it.1));
         let calls = "ip saddr 10.0.0.1 jump { counter packets 0 bytes 0 }";
         assert_eq!(early(9), Some((1, calls)));
