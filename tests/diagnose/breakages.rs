@@ -822,6 +822,70 @@ static BREAKAGES: &[Breakage] = &[
         )],
     )
     .of(ROUTED),
+    // Rules of the routing.
+    broken(
+        "rule-type",
+        "rule/ipv4/47/from=NETWORK/goto=32767 keeps it from the default route",
+        &[(Node, "ip rule add pref 47 from NETWORK goto 32767")],
+    ),
+    broken(
+        "rule-type",
+        "rule/ipv4/47/goto=32767/to=NETWORK keeps it from the route to",
+        &[(Node, "ip rule add pref 47 to NETWORK goto 32767")],
+    ),
+    broken(
+        "rule-type",
+        "rule/ipv4/41/ipproto=1/type=blackhole rejects it",
+        &[(Node, "ip rule add pref 41 ipproto icmp blackhole")],
+    )
+    .of(ROUTED),
+    // What is forwarded is of root there.
+    broken(
+        "rule-type",
+        "rule/ipv4/45/type=blackhole/uidrange=0-0 rejects it",
+        &[(Node, "ip rule add pref 45 uidrange 0-0 blackhole")],
+    )
+    .of(ROUTED),
+    broken(
+        "rule-missing",
+        "no rule leads to table main, which has the default route",
+        &[(
+            Node,
+            "ip rule add pref 100 lookup main suppress_prefixlength 0; ip rule del pref 32766",
+        )],
+    )
+    .of(ROUTED),
+    broken(
+        "rule-missing",
+        "no rule leads to table main, which has the route to POD/32",
+        &[(
+            Node,
+            "ip rule add pref 32000 from POD lookup main; ip rule del pref 32766",
+        )],
+    )
+    .of(ROUTED),
+    broken(
+        "route-type",
+        "the route to 8.8.8.8/32 of table local goes through lo, which leads nowhere",
+        &[(Node, "ip route add table local 8.8.8.8/32 dev lo")],
+    )
+    .of(ROUTED),
+    broken(
+        "pod-route",
+        "a rule of type blackhole in the pod",
+        &[(Pod, "ip rule add pref 10 from POD blackhole")],
+    )
+    .elsewhere(),
+    broken(
+        "pod-route",
+        "a route of type prohibit to 0.0.0.0/0",
+        &[(
+            Pod,
+            "ip rule add pref 10 from POD lookup 100; ip route add prohibit default table 100",
+        )],
+    )
+    .of(ROUTED)
+    .elsewhere(),
     // Rules of a bridge.
     broken(
         "rule",
@@ -1258,6 +1322,19 @@ fn a_rule_that_is_not_reached_may_be_put_first() {
         let (code, found) = lab.of_pod();
         assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
     }
+}
+
+/// It makes the address the node's own.
+#[test]
+fn a_route_of_type_local_is_named() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("ip route add local 8.8.8.0/24 dev lo");
+    let (_, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+    let rows = found["rows"].as_array().expect("rows");
+    let expected =
+        "8.8.8.8 is the node's own: the route to 8.8.8.0/24 of table local has the type local";
+    let is_named = rows.iter().any(|it| it["text"] == expected);
+    assert!(is_named, "{found:#}");
 }
 
 /// Rules of the routing may ask for the protocol and the ports.

@@ -23,6 +23,14 @@ const HEALTHY: &[(&[Style], &str)] = &[
         &Style::ALL,
         "iptables -t nat -F; iptables -t nat -A POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.10",
     ),
+    // Neither meets a packet of the path.
+    (
+        &[Style::Routed],
+        "ip rule add pref 40 uidrange 1000-2000 blackhole
+         ip rule add pref 42 to 9.9.9.9 goto 32767
+         iptables -t raw -A PREROUTING -m conntrack --ctstate NEW,RELATED,ESTABLISHED,UNTRACKED -j DROP
+         iptables -t mangle -A PREROUTING -m conntrack --ctstate INVALID -j DROP",
+    ),
     // Docker.
     (
         &Style::ALL,

@@ -51,6 +51,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// Whether no host is behind it: what is sent there is dropped.
+    pub fn leads_nowhere(&self) -> bool {
+        self.name.as_str() == "lo" || self.kind == "dummy"
+    }
+
     /// One that is down, and of which nothing else is known.
     pub fn new(index: u32, name: Name) -> Self {
         Link {

@@ -316,8 +316,19 @@ pub(super) fn again(packet: &Packet, to: SocketAddr, is_reverse: bool) -> String
 
 /// A rule of the routing rejects packets.
 pub(super) fn routing_rule(rule: &Rule) -> Cause {
-    let what = format!("{} rejects it", Resource::Rule(rule.clone().into()));
-    let why = "it comes before the rules that have a route";
+    let why = "it comes before the rules that have a route".to_owned();
+    without_rule(rule, "rejects it", why)
+}
+
+/// A rule of the routing has packets skip those that lead to a route.
+pub(super) fn skipping_rule(rule: &Rule, route: &str) -> Cause {
+    let target = rule.get("goto").unwrap_or_default();
+    let why = format!("packets skip the rules before {target}");
+    without_rule(rule, &format!("keeps it from {route}"), why)
+}
+
+fn without_rule(rule: &Rule, does: &str, why: String) -> Cause {
+    let what = format!("{} {does}", Resource::Rule(rule.clone().into()));
     let option = match rule.family {
         Family::Ipv4 => "",
         Family::Ipv6 => " -6",

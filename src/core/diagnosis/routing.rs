@@ -58,22 +58,57 @@ pub fn decide<'a>(
     iif: Option<&str>,
     mark: u32,
 ) -> Decision<'a> {
-    let mut rules: Vec<&Rule> = network
-        .entries
-        .iter()
-        .filter_map(|(it, _)| match it {
-            Resource::Rule(rule) if rule.family == packet.family() => Some(rule.as_ref()),
+    follow(&rules_of(network, packet), network, packet, iif, mark).0
+}
+
+/// The rule that has a packet skip those that lead it to a route, and that route.
+pub fn skipping<'a>(
+    network: &'a Network,
+    packet: &Packet,
+    iif: Option<&str>,
+    mark: u32,
+) -> Option<(&'a Rule, &'a Route)> {
+    let rules = rules_of(network, packet);
+    let (_, jumps) = follow(&rules, network, packet, iif, mark);
+    jumps.into_iter().find_map(|jump| {
+        let others: Vec<&Rule> = rules.iter().copied().filter(|it| *it != jump).collect();
+        match follow(&others, network, packet, iif, mark).0 {
+            it @ Decision::Route(route, _) if it.kind() == "unicast" => Some((jump, route)),
             _ => None,
-        })
-        .collect();
+        }
+    })
+}
+
+/// The rules for packets of this family, in the order in which the kernel asks them.
+fn rules_of<'a>(network: &'a Network, packet: &Packet) -> Vec<&'a Rule> {
+    let rules = network.entries.iter().filter_map(|(it, _)| match it {
+        Resource::Rule(rule) if rule.family == packet.family() => Some(rule.as_ref()),
+        _ => None,
+    });
+    let mut rules: Vec<&Rule> = rules.collect();
     rules.sort_by_key(|it| it.priority);
-    let mut from = 0;
+    rules
+}
+
+/// What some rules say of a packet, and those of them that have it skip others.
+fn follow<'a>(
+    rules: &[&'a Rule],
+    network: &'a Network,
+    packet: &Packet,
+    iif: Option<&str>,
+    mark: u32,
+) -> (Decision<'a>, Vec<&'a Rule>) {
+    let (mut from, mut jumps) = (0, Vec::new());
     for rule in rules {
-        if rule.priority < from || !meets(rule, packet, iif, mark) {
+        if rule.priority < from || meets(rule, packet, iif, mark) != Some(true) {
             continue;
         }
         if let Some(target) = rule.get("goto").and_then(|it| it.parse().ok()) {
-            from = target;
+            // Where no rule has that priority, it does nothing.
+            if rules.iter().any(|it| it.priority == target) {
+                from = target;
+                jumps.push(*rule);
+            }
         } else if let Some(table) = rule.get("table").and_then(table_number) {
             let least = rule.get("suppress_prefixlength");
             let least = least.and_then(|it| it.parse::<u8>().ok());
@@ -82,29 +117,33 @@ pub fn decide<'a>(
                 Some((route, state)) => {
                     let decision = Decision::Route(route, state);
                     if decision.kind() != "throw" {
-                        return decision;
+                        return (decision, jumps);
                     }
                 }
                 None => {}
             }
         } else if ["blackhole", "unreachable", "prohibit"].contains(&rule.get("type").unwrap_or(""))
         {
-            return Decision::Rule(rule);
+            return (Decision::Rule(rule), jumps);
         }
     }
-    Decision::Nothing
+    (Decision::Nothing, jumps)
 }
 
-/// Whether a rule is about a packet.
-fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
+/// Whether a rule is about a packet; nothing where it asks for what is not known here.
+pub fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> Option<bool> {
     let is_in =
         |network: &str, address| Prefix::parse(network).is_some_and(|it| it.contains(address));
-    let mut met = true;
+    let mut met = Some(true);
     for (word, value) in &rule.says {
-        met &= match *word {
+        let is_met = match *word {
             "from" => is_in(value, packet.from),
             "to" => is_in(value, packet.to),
-            "iif" => iif == Some(value.as_str()),
+            // What this host sends has come from there.
+            "iif" => iif.unwrap_or("lo") == value,
+            // It has no way out yet.
+            "oif" => false,
+            "uidrange" => has_user(value),
             "fwmark" => {
                 let own = matching::parse_mark(value);
                 own.is_some_and(|(value, mask)| mark & mask == value)
@@ -112,13 +151,30 @@ fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> bool {
             "ipproto" => *value == packet.protocol.number(packet.family()).to_string(),
             "sport" => has_port(value, packet.ports()[0]),
             "dport" => has_port(value, packet.ports()[1]),
-            "table" | "type" | "goto" | "suppress_prefixlength" | "suppress_ifgroup" | "not" => {
-                true
+            "table"
+            | "type"
+            | "goto"
+            | "realms"
+            | "suppress_prefixlength"
+            | "suppress_ifgroup"
+            | "not" => true,
+            _ => {
+                met = None;
+                continue;
             }
-            _ => false,
         };
+        if !is_met {
+            met = Some(false);
+            break;
+        }
     }
-    met != (rule.get("not") == Some("true"))
+    met.map(|met| met != (rule.get("not") == Some("true")))
+}
+
+/// Whether root is among `FIRST-LAST`: to rules, all that is forwarded is of root, and so is what the
+/// kernel answers.
+fn has_user(range: &str) -> bool {
+    range.starts_with("0-")
 }
 
 /// Whether a port is in `FIRST-LAST`, or is the number there.

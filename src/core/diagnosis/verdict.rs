@@ -75,9 +75,9 @@ words! {
         AcceptRa = "accept-ra",
         /// There is no route.
         NoRoute = "no-route",
-        /// A route of type blackhole, unreachable or prohibit has it.
+        /// A route of type blackhole, unreachable or prohibit has it, or one that no host is behind.
         RouteType = "route-type",
-        /// A rule of such a type has it.
+        /// A rule of such a type has it, or one that has it skip others.
         RuleType = "rule-type",
         /// The route to the pod is missing.
         PodRouteMissing = "pod-route-missing",

@@ -313,7 +313,7 @@ fn elsewhere(case: &mut Case<'_>, pod: &Pod, own: &Link, other: &Link) {
     let to = case.leg.packet.to;
     let what = format!("the route of {whose} to {to} leads through {}", other.name);
     case.is_diverted = true;
-    if other.name.as_str() != "lo" {
+    if !other.leads_nowhere() {
         let name = &own.name;
         let words = format!("{what}, not through {name}: where that leads is not known");
         return case.unknown(place, words);

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use super::links::lost_bridge;
 use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
 use crate::diagnosis::firewall::Change;
-use crate::diagnosis::observed::{Answer, Link, Network, Packet, Pod};
+use crate::diagnosis::observed::{Answer, Link, Network, Pod};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::probes;
 use crate::diagnosis::remedies;
-use crate::diagnosis::routing::{Decision, decide, look_up};
+use crate::diagnosis::routing::{self, Decision, decide, look_up};
 use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Errno, Family, SysctlKey, Value};
 use crate::resource::{Attribute, Prefix, RT_TABLE_MAIN, Resource, Route, State, table_number};
@@ -185,7 +185,14 @@ pub(super) fn route(case: &mut Case<'_>) {
         return case.ok(place, format!("{to} is on the same bridge"));
     }
     if leg.is_for_node() {
-        return case.ok(place, format!("{to} is an address of the node"));
+        let words = match (&leg.decision, case.node().owner(to)) {
+            (decision @ Decision::Route(route, _), None) if decision.kind() == "local" => format!(
+                "{to} is the node's own: {} has the type local",
+                named_route(route)
+            ),
+            _ => format!("{to} is an address of the node"),
+        };
+        return case.ok(place, words);
     }
     if !leg.mark.is_known {
         let by = leg.mark.by.as_ref().map_or("", |it| &it.why);
@@ -200,7 +207,9 @@ pub(super) fn route(case: &mut Case<'_>) {
         Decision::Nothing if matches!(leg.answer, Answer::Way(_)) => None,
         Decision::Nothing => Some(no_route(case)),
         Decision::Rule(rule) => Some(remedies::routing_rule(rule)),
-        decision @ Decision::Route(route, _) => typed(route, decision.kind()),
+        decision @ Decision::Route(route, _) => {
+            typed(route, decision.kind()).or_else(|| nowhere(case, route))
+        }
     };
     match (cause, leg.answer) {
         (Some(cause), _) => case.failed(place, cause.what.clone(), cause),
@@ -218,7 +227,7 @@ pub(super) fn route(case: &mut Case<'_>) {
 /// destination, or where no other interface could have the default route.
 fn no_route(case: &Case<'_>) -> Cause {
     let (node, to) = (case.node(), case.leg.packet.to);
-    if let Some(cause) = unruled(node, &case.leg.packet) {
+    if let Some(cause) = unruled(case) {
         return cause;
     }
     let uplinks: Vec<&Link> = uplinks(node, case.family()).collect();
@@ -250,15 +259,27 @@ fn no_route(case: &Case<'_>) -> Cause {
     remedies::route_missing(Reason::NoRoute, any, None, what, &why)
 }
 
-/// The table main has a route, and no rule leads there.
-fn unruled(node: &Network, packet: &Packet) -> Option<Cause> {
-    let family = packet.family();
-    let rules = node.entries.iter().filter_map(|(it, _)| match it {
-        Resource::Rule(rule) if rule.family == family => rule.get("table"),
+/// The table main has a route, and no rule leads there; or a rule has it skip those that lead to one.
+fn unruled(case: &Case<'_>) -> Option<Cause> {
+    let (node, leg) = (case.node(), case.leg);
+    let (packet, family) = (&leg.packet, case.family());
+    let iif = leg.ingress.map(|it| it.name.as_str());
+    if let Some((rule, route)) = routing::skipping(node, packet, iif, leg.mark.value) {
+        return Some(remedies::skipping_rule(rule, &named_route(route)));
+    }
+    let mut rules = node.entries.iter().filter_map(|(it, _)| match it {
+        Resource::Rule(rule) if rule.family == family => Some(rule),
         _ => None,
     });
     // One that leads there may ask for what is not known here.
-    if rules.filter_map(table_number).any(|it| it == RT_TABLE_MAIN) {
+    let may_lead = rules.any(|rule| {
+        let table = rule.get("table").and_then(table_number);
+        let is_whole = ["suppress_prefixlength", "suppress_ifgroup"];
+        let is_whole = is_whole.iter().all(|it| rule.get(it).is_none());
+        let is_met = routing::meets(rule, packet, iif, leg.mark.value) != Some(false);
+        table == Some(RT_TABLE_MAIN) && is_whole && is_met
+    });
+    if may_lead {
         return None;
     }
     let (route, _) = look_up(node, RT_TABLE_MAIN, packet.to)?;
@@ -348,6 +369,22 @@ fn named_route(route: &Route) -> String {
         RT_TABLE_MAIN => to,
         table => format!("{to} of table {}", remedies::table_word(table)),
     }
+}
+
+/// A route through an interface that no host is behind.
+fn nowhere(case: &Case<'_>, route: &Route) -> Option<Cause> {
+    let dev = &case.leg.egress.filter(|it| it.leads_nowhere())?.name;
+    let what = format!(
+        "{} goes through {dev}, which leads nowhere",
+        named_route(route)
+    );
+    let table = remedies::table_word(route.table);
+    let fix = format!(
+        "ip route del {} dev {} table {table}",
+        route.to,
+        remedies::word(dev)
+    );
+    Some(remedies::route(Reason::RouteType, route, what, fix))
 }
 
 /// A route of a type that leads nowhere.
@@ -446,7 +483,7 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
         return case.failed(end.name.as_str(), cause.what.clone(), cause);
     }
     let unruled = match &leg.decision {
-        Decision::Nothing => unruled(case.node(), &leg.packet),
+        Decision::Nothing => unruled(case),
         _ => None,
     };
     let cause = match &leg.decision {
