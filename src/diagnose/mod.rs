@@ -446,14 +446,15 @@ fn read_pod(
         let mut inspector = Inspector::open()?;
         let network = inspector.network(&listings(&[family]));
         let network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
-        let mut answer = inspector.way(packet, None, 0);
+        let is_owner = network.owner(own).is_some();
+        let mut answer = way_of_pod(&mut inspector, (packet, is_reply), is_owner, 0);
         let firewall = firewall::inspect(family);
         let mut mark = Marked::default();
         if let (Ok(firewall), Answer::Way(Way { dev: Some(dev), .. })) = (&firewall, &answer) {
             mark = mark_in_pod(&network, firewall, (packet, is_reply), dev.as_str());
         }
         if mark.value != 0 {
-            answer = inspector.way(packet, None, mark.value);
+            answer = way_of_pod(&mut inspector, (packet, is_reply), is_owner, mark.value);
         }
         let ttl = ttl(family, &answer);
         Ok((network, firewall, mark, answer, ttl))
@@ -471,6 +472,27 @@ fn read_pod(
         ttl,
         firewall,
     })
+}
+
+/// Where a pod sends a packet. Of a request the kernel chooses the source first; rules may then
+/// ask for that, if the pod has it.
+fn way_of_pod(
+    inspector: &mut Inspector,
+    (packet, is_reply): (&Packet, bool),
+    is_owner: bool,
+    mark: u32,
+) -> Answer {
+    let chosen = inspector.chosen_way(packet, mark);
+    let src = match &chosen {
+        _ if !is_owner => return chosen,
+        _ if is_reply => None,
+        Answer::Way(way) if way.src.is_none_or(|it| it == packet.from) => way.src,
+        _ => return chosen,
+    };
+    match inspector.way(packet, None, mark) {
+        Answer::Way(way) => Answer::Way(Way { src, ..way }),
+        other => other,
+    }
 }
 
 /// The time to live of what is sent there from this network namespace.

@@ -265,6 +265,9 @@ fn rules_of_pods_that_pass_what_they_must_are_fine() {
         "iptables -t mangle -A OUTPUT -j MARK --set-mark 0x5
          ip rule add fwmark 0x5 lookup 100; ip route add default via 169.254.1.1 dev eth0 table 100
          ip route replace default dev lo",
+        "ip rule add pref 10 from 10.65.0.2 lookup 100
+         ip route add default via 169.254.1.1 dev eth0 table 100
+         ip route replace default dev lo",
         "nft add table inet own
          nft 'add chain inet own out { type filter hook output priority 0; policy drop; }'
          nft add rule inet own out oifname eth0 accept

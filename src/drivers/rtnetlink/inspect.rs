@@ -108,12 +108,19 @@ impl Inspector {
             Some(None) => return Answer::Unknown("the interface is gone".to_owned()),
             index => index.flatten(),
         };
+        self.answer(&codec::ask_way(packet, index, mark))
+    }
+
+    /// As [`Inspector::way`], for one of its own of which it chooses the source.
+    pub fn chosen_way(&mut self, packet: &Packet, mark: u32) -> Answer {
+        self.answer(&codec::ask_chosen_way(packet, mark))
+    }
+
+    fn answer(&mut self, question: &Request) -> Answer {
         let (links, mut way) = (&self.links, None);
-        let asked = self
-            .requests
-            .ask(&codec::ask_way(packet, index, mark), |it| {
-                way = codec::decode_way(it.kind, it.payload, links);
-            });
+        let asked = self.requests.ask(question, |it| {
+            way = codec::decode_way(it.kind, it.payload, links);
+        });
         match (asked, way) {
             (Err(errno), _) => Answer::Refused(errno),
             (Ok(()), Some(way)) => Answer::Way(way),

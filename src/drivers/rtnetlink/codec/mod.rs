@@ -23,7 +23,7 @@ pub use address::is_duplicate;
 pub use link::{ask_space, barrier, decode_link, decode_space, inspect_link, lacks_master};
 pub use needs::{DEL_NEXTHOP, NEW_NEXTHOP, Question, needs, nexthop};
 
-pub use route::{ask_way, decode_way};
+pub use route::{ask_chosen_way, ask_way, decode_way};
 
 pub use nix::libc::RTM_NEWNEIGH as NEW_NEIGHBOUR;
 use nix::libc::{

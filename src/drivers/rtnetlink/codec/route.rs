@@ -82,15 +82,26 @@ const STATIC: u8 = 4;
 const IPV6_METRIC: u32 = 1024;
 
 /// The question where the kernel would send a packet with this mark: one that comes in through the link
-/// with this index, or one of its own.
+/// with this index, or one of its own; and that of one for which it chooses the source.
 pub fn ask_way(packet: &Packet, iif: Option<u32>, mark: u32) -> Request {
+    ask(packet, true, iif, mark)
+}
+
+/// See [`ask_way`].
+pub fn ask_chosen_way(packet: &Packet, mark: u32) -> Request {
+    ask(packet, false, None, mark)
+}
+
+fn ask(packet: &Packet, has_source: bool, iif: Option<u32>, mark: u32) -> Request {
     let to = Prefix::whole(packet.to);
     let mut body = vec![0; HEADER];
     (body[0], body[1]) = (number_of(to.family()), to.length);
     push(&mut body, DST, &octets(to.address));
-    if let Some(index) = iif {
+    if has_source {
         body[2] = to.length;
         push(&mut body, SRC, &octets(packet.from));
+    }
+    if let Some(index) = iif {
         push(&mut body, IIF, &index.to_ne_bytes());
     }
     if mark != 0 {
