@@ -314,8 +314,8 @@ mod tests {
         let text = String::from_utf8(sink.0.to).expect("UTF-8");
         assert_eq!(
             text,
-            "restart handled: network.service and tuned.service: 0 drifts, \
-             0 restored, 0 failed; 0 of 0 values OK\n\
+            "restart handled: network.service and tuned.service: 0 drifts; \
+             0 of 0 values OK\n\
              warning: two\\nlines\n"
         );
     }

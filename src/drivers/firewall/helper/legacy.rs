@@ -194,7 +194,7 @@ pub(super) fn snapshot(
     Ok(snapshot_of(family, table, &entries, asked))
 }
 
-/// As [`snapshot`], of what the kernel has answered.
+/// What iptables-save(8) prints of these chains depends on, of what the kernel has answered.
 pub fn snapshot_of(
     family: Family,
     table: FirewallTable,
