@@ -90,6 +90,16 @@ impl Root {
         }
     }
 
+    /// Waits until the status has these words, wherever its lines break: it is saved some
+    /// 100 ms after what it shows.
+    pub fn wait_until_status_has(&self, words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let in_a_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        while !in_a_line(&self.status(&[]).0).contains(words) {
+            assert!(Instant::now() < deadline, "{}", self.status(&[]).0);
+        }
+    }
+
     /// As [`Root::status`], run by another program, such as unshare.
     pub fn status_under(&self, wrapper: &[&str], options: &[&str]) -> (String, Option<i32>) {
         let output = self.ask_under(wrapper, &[&["status"], options].concat());

@@ -1023,8 +1023,7 @@ fn a_preserved_route_that_is_lost_is_pending_in_every_command() {
     let guard = Guard::start_standard(&root.0);
     guard.wait_until_idle();
     shell("ip link set eth0 down; ip link set eth0 up");
-    guard.wait_until_idle();
-    root.wait_until_saved();
+    root.wait_until_status_has("1 pending");
     let ask = |words: &[&str]| {
         let output = root.ask(words);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -1066,13 +1065,11 @@ fn a_default_route_whose_gateway_no_address_reaches_is_reported() {
     let why = "the gateway is not reachable";
     let record = guard.wait_for("restore-failed", |it| it.event() == "restore-failed");
     assert!(record.field("MESSAGE").contains(why), "{record:?}");
-    guard.wait_until_idle();
-    root.wait_until_saved();
+    root.wait_until_status_has(why);
     let key = "route/main/0.0.0.0/0";
     let (text, code) = root.status(&[]);
     assert_eq!(code, Some(1), "{text}");
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains(key) && words.contains(why), "{text}");
+    assert!(text.contains(key), "{text}");
     let check = root.ask(&["check"]);
     let text = String::from_utf8_lossy(&check.stdout).into_owned();
     assert_eq!(check.status.code(), Some(1), "{text}");
@@ -1292,7 +1289,7 @@ fn a_route_that_makes_no_sense_has_failed_though_its_source_is_an_address() {
     ETH0.iter().for_each(|line| shell(line));
     let root = configured(
         "no-sense",
-        "[[route]]\nto = \"10.82.0.0/16\"\nvia = \"10.39.0.1\"\nscope = \"link\"\nsrc = \"10.39.0.110\"\n",
+        "[[route]]\nto = \"10.82.0.0/16\"\nvia = \"10.39.0.255\"\nsrc = \"10.39.0.110\"\n",
     );
     let mut guard = Guard::start_standard(&root.0);
     guard.first_of("restore-failed");
