@@ -101,18 +101,10 @@ fn unknown_target(
     selectors: &[&Selector],
     place: &Place,
 ) -> Option<Diagnostic> {
-    let Selector::Resource(Resource::Iptables(rule)) = &invariant.selector else {
-        return None;
-    };
-    let target = target_in(&rule.says).filter(|_| invariant.desired != Desired::Absent)?;
-    let is_chain = |selector: &&Selector| match selector {
-        Selector::Resource(Resource::Iptables(other)) => {
-            (other.family, other.table) == (rule.family, rule.table)
-                && other.chain.as_str() == target
-        }
-        other => preserves(other, rule, target),
-    };
-    if TARGETS.contains(&target) || selectors.iter().any(is_chain) {
+    let rule = rule_of_iptables(invariant)?;
+    let target = target_in(&rule.says)?;
+    let is_in_it = |other: &FirewallRule| other.chain.as_str() == target;
+    if TARGETS.contains(&target) || is_known(selectors, rule, target, is_in_it) {
         return None;
     }
     let message = format!(
@@ -127,14 +119,33 @@ fn unknown_target(
     Some(warning)
 }
 
-/// Whether this preserves a chain of that name in the table of the rule.
-fn preserves(selector: &Selector, rule: &FirewallRule, chain: &str) -> bool {
-    match selector {
+/// The rule of iptables that must exist.
+fn rule_of_iptables(invariant: &Invariant) -> Option<&FirewallRule> {
+    match &invariant.selector {
+        Selector::Resource(Resource::Iptables(rule)) if invariant.desired != Desired::Absent => {
+            Some(rule)
+        }
+        _ => None,
+    }
+}
+
+/// Whether an entry preserves this chain of the table of `rule`, or has a rule of that table
+/// that `proves` that there is such a chain.
+fn is_known(
+    selectors: &[&Selector],
+    rule: &FirewallRule,
+    chain: &str,
+    proves: impl Fn(&FirewallRule) -> bool,
+) -> bool {
+    selectors.iter().any(|selector| match selector {
+        Selector::Resource(Resource::Iptables(other)) => {
+            (other.family, other.table) == (rule.family, rule.table) && proves(other)
+        }
         Selector::Resource(Resource::Chains(chains)) => {
             (chains.family, chains.table) == (rule.family, rule.table) && chains.name.matches(chain)
         }
         _ => false,
-    }
+    })
 }
 
 /// A rule in a chain whose name is nearly that of a built-in one: a chain of any name can be
@@ -144,22 +155,11 @@ fn misspelt_chain(
     selectors: &[&Selector],
     place: &Place,
 ) -> Option<Diagnostic> {
-    let Selector::Resource(Resource::Iptables(rule)) = &invariant.selector else {
-        return None;
-    };
-    if invariant.desired == Desired::Absent || rule.table.has(&rule.chain) {
-        return None;
-    }
+    let rule = rule_of_iptables(invariant).filter(|it| !it.table.has(&it.chain))?;
     let chain = rule.chain.as_str();
     let meant = nearest(chain, rule.table.built_in().iter().copied())?;
-    let leads_there = |selector: &&Selector| match selector {
-        Selector::Resource(Resource::Iptables(other)) => {
-            (other.family, other.table) == (rule.family, rule.table)
-                && target_in(&other.says) == Some(chain)
-        }
-        other => preserves(other, rule, chain),
-    };
-    if selectors.iter().any(leads_there) {
+    let leads_there = |other: &FirewallRule| target_in(&other.says) == Some(chain);
+    if is_known(selectors, rule, chain, leads_there) {
         return None;
     }
     let table = rule.table.as_str();

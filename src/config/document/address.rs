@@ -129,14 +129,7 @@ fn own_address(value: &Item<'_>, field: &str, findings: &mut Findings) -> Option
             .help("write the interface's own address, such as `10.39.0.110/24`");
         return None;
     }
-    if !value.get_ref().as_str().is_some_and(|it| it.contains('/')) {
-        findings
-            .warning(
-                value.span(),
-                format!("no prefix length: read as `{prefix}`"),
-            )
-            .help("write the prefix length, such as `10.39.0.110/24`");
-    }
+    network::warn_of_no_length(value, prefix, "10.39.0.110/24", findings);
     Some(prefix)
 }
 

@@ -3,7 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::super::diagnostic::{Findings, quoted};
-use super::network::network;
+use super::network::{network, warn_of_no_length};
 use super::values::{in_order, string};
 use super::{Item, type_of, unknown_field};
 use crate::resource::Prefix;
@@ -57,13 +57,11 @@ fn networks(value: &Item<'_>, findings: &mut Findings) -> Option<Vec<Prefix>> {
                          deleted, and so none would be",
                     );
             }
-            Some(one) if !item.get_ref().as_str().is_some_and(|it| it.contains('/')) => {
-                findings
-                    .warning(item.span(), format!("no prefix length: read as `{one}`"))
-                    .help("write the prefix length, such as `192.168.0.0/16`");
-                networks.push(one);
+            Some(network) => {
+                warn_of_no_length(item, network, "192.168.0.0/16", findings);
+                networks.push(network);
             }
-            network => networks.extend(network),
+            None => {}
         }
     }
     Some(networks)

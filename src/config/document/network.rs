@@ -95,6 +95,21 @@ pub(super) fn network(value: &Item<'_>, field: &str, findings: &mut Findings) ->
     Some(network)
 }
 
+/// Warns of an address without a prefix length, which is read as this.
+pub(super) fn warn_of_no_length(
+    value: &Item<'_>,
+    read: Prefix,
+    such_as: &str,
+    findings: &mut Findings,
+) {
+    if value.get_ref().as_str().is_some_and(|it| it.contains('/')) {
+        return;
+    }
+    findings
+        .warning(value.span(), format!("no prefix length: read as `{read}`"))
+        .help(format!("write the prefix length, such as `{such_as}`"));
+}
+
 /// A network, or nothing for all of them.
 pub(super) fn network_or_all(
     value: &Item<'_>,
