@@ -107,7 +107,6 @@ impl std::fmt::Debug for Thread {
 }
 
 /// The threads that the kernel refused to this process.
-#[derive(Default)]
 struct Refused {
     threads: Vec<Arc<Thread>>,
     /// When they were last asked for.

@@ -6,8 +6,8 @@ use std::fmt::Display;
 use nix::libc;
 
 use super::check::{
-    Standing, because, for_root, is_for_root, needs_root, notes, scan, summary, verdict,
-    why_unreadable,
+    Standing, because, for_root, is_for_root, is_only_for_root, needs_root, notes, scan, summary,
+    verdict, why_unreadable,
 };
 use super::fold::{Group, groups};
 use super::load::{leave_out_running, load, note_foreign_network, procsys};
@@ -189,9 +189,8 @@ fn pending(watched: &Watched<'_>) -> Option<(Deed, String)> {
 
 /// What cannot be read, and why, unless that is only for root.
 fn unread(watched: &Watched<'_>) -> Option<(Deed, String)> {
-    let is_for_root = matches!(watched.failure, Some(Failure::Unreadable(fault)) if needs_root(watched.key, fault));
     let why = why_unreadable(watched).unwrap_or_default();
-    (!is_for_root).then(|| (Deed::Unreadable(why), String::new()))
+    (!is_only_for_root(watched)).then(|| (Deed::Unreadable(why), String::new()))
 }
 
 fn push_for_root(text: &mut String, engine: &Engine) {

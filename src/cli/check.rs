@@ -207,7 +207,7 @@ impl Scan {
     }
 }
 
-/// What another user than root is told about all that only root can read.
+/// Why what only root can read is unreadable.
 const RUN_AS_ROOT: &str = "run as root";
 
 /// Whether it is only about what another user than root may do.
@@ -217,22 +217,19 @@ pub(super) fn is_for_root(limitation: LimitationKind) -> bool {
 
 /// Whether it could not be read as that takes root.
 pub(super) fn needs_root(key: &Resource, fault: &Fault) -> bool {
-    let is_of_firewall = matches!(
-        key,
-        Resource::Chain(_)
-            | Resource::Chains(_)
-            | Resource::Iptables(_)
-            | Resource::Set(_)
-            | Resource::Nftables(_)
-    );
+    let is_of_firewall = key.kind().firewall_part().is_some();
     let is_denied = matches!(fault.errno.0, libc::EPERM | libc::EACCES);
     !geteuid().is_root() && (is_of_firewall || is_denied)
 }
 
+/// Whether this value is unreadable as [that takes root](needs_root).
+pub(super) fn is_only_for_root(watched: &Watched<'_>) -> bool {
+    matches!(watched.failure, Some(Failure::Unreadable(fault)) if needs_root(watched.key, fault))
+}
+
 /// What only root can read, in one line; nothing where that is nothing.
 pub(super) fn for_root(engine: &Engine) -> Option<String> {
-    let is_it = |it: &Watched<'_>| why_unreadable(it).is_some_and(|why| why == RUN_AS_ROOT);
-    let count = engine.watched().filter(is_it).count();
+    let count = engine.watched().filter(is_only_for_root).count();
     let limitations = engine.status().limitations;
     let what = match count {
         0 if limitations.iter().any(|it| is_for_root(it.kind())) => {
@@ -296,9 +293,7 @@ pub(super) fn because(watched: &Watched<'_>) -> Option<String> {
 
 pub(super) fn why_unreadable(watched: &Watched<'_>) -> Option<String> {
     match watched.failure {
-        Some(Failure::Unreadable(fault)) if needs_root(watched.key, fault) => {
-            Some(RUN_AS_ROOT.to_owned())
-        }
+        _ if is_only_for_root(watched) => Some(RUN_AS_ROOT.to_owned()),
         Some(Failure::Unreadable(fault)) => Some(unreadable(watched.key, fault)),
         None if *watched.state == Phase::Unread => {
             Some("it was not read, as there was no answer in time".to_owned())
@@ -351,7 +346,9 @@ fn report(scan: &Scan, all: bool, width: Option<usize>) -> String {
     let mut text = String::new();
     let items = scan.engine.watched().filter_map(|watched| {
         let kind = Kind::of(scan, &watched)?;
-        let kind = Some(kind).filter(|it| *it != Kind::Unreadable(RUN_AS_ROOT.to_owned()))?;
+        if matches!(kind, Kind::Unreadable(_)) && is_only_for_root(&watched) {
+            return None;
+        }
         let value = match (watched.seen, &kind) {
             (Some(seen), _) => shown(&scan.engine, &watched, seen),
             (None, Kind::Pending(_)) => String::new(),

@@ -99,7 +99,7 @@ impl Engine {
     fn check_done(&mut self, number: u64, now: Monotonic) {
         self.sweep_at = Some(now + self.selection.settings.guard.sweep);
         self.count_limited();
-        if let Some((_, report)) = self.report.take_if(|(wanted, _)| number >= *wanted) {
+        if let Some((_, report)) = self.report.take_if(|(check, _)| number >= *check) {
             self.unanswered = Some(report);
             self.report_if_read(now);
             if self.unanswered.is_some() {

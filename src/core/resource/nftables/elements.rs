@@ -3,7 +3,7 @@
 use super::interfaces::Interfaces;
 use super::listing::{Token, tokens};
 
-/// Which elements of a set stay until somebody removes them.
+/// Which elements of a set remain until somebody removes them.
 #[derive(Default)]
 pub(super) struct Elements {
     are_learnt: bool,
