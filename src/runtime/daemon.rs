@@ -46,10 +46,10 @@ const LAST_STATE: Duration = Duration::from_millis(200);
 /// At least this long between two states that are kept: a fight changes it a
 /// thousand times a second.
 const KEEP_INTERVAL: Duration = Duration::from_millis(100);
-/// With so many preserved resources to be kept, which take the thread that does it some
-/// 10 ms, they are listed less often.
-const MANY_PRESERVED: usize = 1000;
-const KEEP_MANY_INTERVAL: Duration = Duration::from_secs(1);
+/// In which range the interval between two lists of preserved resources is, in ms: one for each
+/// that is kept, which takes the thread that does it 1 % of that. Few are kept soon: what is
+/// lost and not kept when the guard is killed is not restored.
+const KEEP_PRESERVED_MS: (u64, u64) = (10, 1000);
 
 /// The descriptors kept for all else: sockets, and the files that fanotify opens
 /// for the events of one read (170 fit its buffer; the kernel drops silently
@@ -325,7 +325,7 @@ impl Body {
             }
             let keep_at = self.keeping.as_mut().and_then(|keeping| {
                 keeping.keep_if_due(&mut self.engine, now);
-                keeping.due()
+                keeping.due(&self.engine)
             });
             let begin_by = (!self.started).then_some(begin_by);
             let next = [
@@ -557,8 +557,6 @@ struct Keeping {
     /// earliest.
     preserved: Arc<Preserved>,
     next_preserved: Monotonic,
-    /// Whether that list has become outdated before it was due.
-    is_outdated: bool,
     configuration: Arc<Configuration>,
 }
 
@@ -570,7 +568,6 @@ impl Keeping {
             next: Monotonic::default(),
             preserved,
             next_preserved: Monotonic::default(),
-            is_outdated: false,
             configuration: Arc::new(configuration),
         }
     }
@@ -582,14 +579,14 @@ impl Keeping {
     }
 
     /// When the state is kept next, where it has changed.
-    fn due(&self) -> Option<Monotonic> {
+    fn due(&self, engine: &Engine) -> Option<Monotonic> {
         let changed = self.changed.then_some(self.next);
-        let outdated = self.is_outdated.then_some(self.next_preserved);
+        let outdated = engine.has_new_preserved().then_some(self.next_preserved);
         changed.into_iter().chain(outdated).min()
     }
 
     fn keep_if_due(&mut self, engine: &mut Engine, now: Monotonic) {
-        if self.due().is_some_and(|at| at <= now) {
+        if self.due(engine).is_some_and(|at| at <= now) {
             self.keep(engine, now);
         }
     }
@@ -618,14 +615,12 @@ impl Keeping {
     fn news(&mut self, engine: &mut Engine, now: Monotonic) -> state::Snapshot {
         self.changed = false;
         self.next = now + KEEP_INTERVAL;
-        let is_due = self.next_preserved <= now || engine.count_preserved() < MANY_PRESERVED;
-        self.is_outdated = !is_due && engine.has_new_preserved();
-        if is_due && let Some(preserved) = engine.take_preserved() {
-            let wait = match preserved.entries.len() {
-                ..MANY_PRESERVED => KEEP_INTERVAL,
-                _ => KEEP_MANY_INTERVAL,
-            };
-            self.next_preserved = now + wait;
+        if self.next_preserved <= now
+            && let Some(preserved) = engine.take_preserved()
+        {
+            let (least, most) = KEEP_PRESERVED_MS;
+            let wait = (preserved.entries.len() as u64).clamp(least, most);
+            self.next_preserved = now + Duration::from_millis(wait);
             self.preserved = Arc::new(preserved);
         }
         let drifts: Vec<_> = engine.active_drifts(now).collect();

@@ -641,6 +641,26 @@ fn what_a_restart_takes_away_while_no_guard_runs_is_restored() {
 }
 
 #[test]
+fn what_a_restart_takes_away_is_restored_though_the_guard_was_killed_as_it_began() {
+    enter();
+    (1..=3).for_each(add_pod);
+    let root = configured("preserve-began", PODS);
+    let guard = Guard::start_standard(&root.0);
+    guard.wait_until_idle();
+    shell("ip link set cali1 down");
+    let file = root.0.join("run/netguard/preserved.json");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !fs::read_to_string(&file).is_ok_and(|it| it.contains("\"cali3\"")) {
+        assert!(Instant::now() < deadline, "nothing was saved");
+        thread::yield_now();
+    }
+    guard.kill();
+    bounce(&["cali1", "cali2", "cali3"]);
+    let _guard = Guard::start_standard(&root.0);
+    (1..=3).for_each(|it| wait_for_pod(it, "lost in a network restart"));
+}
+
+#[test]
 fn what_is_lost_when_the_guard_is_killed_is_restored_by_the_next() {
     enter();
     (1..=3).for_each(add_pod);

@@ -53,6 +53,13 @@ pub struct Preserved {
     pub left_out: usize,
 }
 
+impl Preserved {
+    /// Whether a network restart, or what may be the beginning of one, was in progress.
+    fn is_of_restart(&self) -> bool {
+        self.entries.iter().any(|it| it.lost.is_none())
+    }
+}
+
 /// What a preserved resource was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GoodState {
@@ -146,6 +153,8 @@ impl Engine {
             episode.forget_jobs(known_until);
             self.episode = Some(episode);
             self.await_idle(now);
+        } else if now.since(memory.at) <= STALE && memory.preserved.is_of_restart() {
+            self.continue_restart(now);
         }
         if now.since(memory.at) <= RECALLED {
             self.recall(&memory.preserved);

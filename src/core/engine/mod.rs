@@ -396,7 +396,7 @@ impl Engine {
     /// Whether what the next netguard must know may have changed since this was
     /// last asked; to be asked after [`Engine::take_status`].
     pub fn take_memory_changed(&mut self) -> bool {
-        std::mem::take(&mut self.memory_changed) | self.good_states.changed
+        std::mem::take(&mut self.memory_changed)
     }
 
     /// The current state.

@@ -158,11 +158,6 @@ impl Engine {
             .for_each(|id| self.take_recalled(id));
     }
 
-    /// Whether all of the network restart in progress was observed.
-    fn is_restart_observed(&self) -> bool {
-        self.episode.as_ref().is_some_and(|it| !it.lapsed)
-    }
-
     /// Whether it must be what it was last.
     fn is_preserved(&self, tracked: &Tracked) -> bool {
         let invariant = self.selection_of(tracked).invariant(tracked.invariant);
@@ -207,11 +202,6 @@ impl Engine {
                 self.look(id, Cause::found(Source::Start, now));
             }
         }
-    }
-
-    /// How many preserved resources are known.
-    pub fn count_preserved(&self) -> usize {
-        self.good_states.ids.len() + self.good_states.recalled.len()
     }
 
     /// Whether [`take_preserved`](Self::take_preserved) has something.

@@ -89,6 +89,11 @@ impl Engine {
         self.links_moved.retain(|at| now.since(*at) < LINKS_WITHIN);
         self.links_moved.push(now);
         if self.links_moved.len() < LINKS {
+            if self.episode.is_none() {
+                // If this guard is killed now, the next sees only the rest of a restart.
+                self.good_states.changed = true;
+                self.settle_at(Some(now + LINKS_WITHIN));
+            }
             return;
         }
         let began = std::mem::take(&mut self.links_moved)[0];
@@ -109,6 +114,21 @@ impl Engine {
             episode.forget_jobs(now);
             self.await_idle(now);
         }
+    }
+
+    /// Whether a network restart, or what may be the beginning of one, is observed from its
+    /// beginning.
+    pub(super) fn is_restart_observed(&self) -> bool {
+        match &self.episode {
+            Some(episode) => !episode.lapsed,
+            None => !self.links_moved.is_empty(),
+        }
+    }
+
+    /// Another guard was killed when a network restart began, or may have begun.
+    pub(super) fn continue_restart(&mut self, now: Monotonic) {
+        self.open_episode(now).announced(LINK_CHANGES, now);
+        self.await_idle(now);
     }
 
     fn open_episode(&mut self, now: Monotonic) -> &mut OpenEpisode {
@@ -159,6 +179,8 @@ impl Engine {
     pub(super) fn settle(&mut self, _now: Monotonic) {
         self.settle_at = None;
         let Some(drifts) = self.episode.as_ref().map(|episode| episode.drifts) else {
+            self.links_moved.clear();
+            self.good_states.changed = true;
             return;
         };
         let number = self.check(Source::Systemd);
