@@ -1,6 +1,7 @@
 //! When processes began: with its number that is what a process is known by.
 
 use std::fs;
+use std::sync::LazyLock;
 
 /// How many nanoseconds `stat` files count as one: `USER_HZ` is 100 on every architecture of
 /// Linux that Rust's standard library runs on but Alpha.
@@ -16,7 +17,8 @@ pub fn name_and_start(stat: &str) -> Option<(String, u64)> {
 
 /// When this process began, in ticks since the boot.
 pub fn own_start() -> u64 {
-    of("self").map_or(0, |(_, start)| start)
+    static START: LazyLock<u64> = LazyLock::new(|| of("self").map_or(0, |(_, start)| start));
+    *START
 }
 
 /// When a process began that has not ended, in ticks since the boot. One that has may be listed

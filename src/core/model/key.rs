@@ -222,31 +222,25 @@ impl SysctlKey {
         self.path.rsplit('/').next().unwrap_or(&self.path)
     }
 
+    /// The folder of interfaces that it is in, if it is in one, and its path below that.
+    fn in_folder(&self) -> Option<(InterfaceFolder, &str)> {
+        InterfaceFolder::ALL.into_iter().find_map(|folder| {
+            let rest = self.path.strip_prefix(folder.path())?;
+            Some((folder, rest.strip_prefix('/')?))
+        })
+    }
+
     /// The folder of interfaces that it is in, if it is in one.
     pub fn interface_folder(&self) -> Option<InterfaceFolder> {
-        let mut segments = self.segments();
-        match (segments.next()?, segments.next()?, segments.next()?) {
-            ("net", family, directory) => InterfaceFolder::of(family, directory),
-            _ => None,
-        }
+        self.in_folder().map(|(folder, _)| folder)
     }
 
     /// The family, the target and the name of a per-interface key, one of
     /// `net/{ipv4,ipv6}/{conf,neigh}/TARGET/NAME`.
     pub fn interface_key(&self) -> Option<(Family, Target<'_>, &str)> {
-        let rest = self.path.strip_prefix("net/")?;
-        let (family, rest) = rest.split_once('/')?;
-        let family = match family {
-            "ipv4" => Family::Ipv4,
-            "ipv6" => Family::Ipv6,
-            _ => return None,
-        };
-        let (directory, rest) = rest.split_once('/')?;
-        if directory != "conf" && directory != "neigh" {
-            return None;
-        }
+        let (folder, rest) = self.in_folder()?;
         let (target, name) = rest.split_once('/')?;
-        Some((family, Target::of(target), name))
+        Some((folder.family(), Target::of(target), name))
     }
 
     /// The interface that this key belongs to, if it belongs to one.
@@ -274,9 +268,12 @@ impl SysctlKey {
 
     /// The same per-interface key of another interface, `all` or `default`.
     pub fn with_target(&self, target: &str) -> Option<SysctlKey> {
-        let (family, _, name) = self.interface_key()?;
-        let folder = self.segments().nth(2)?;
-        SysctlKey::from_segments(&["net", family.as_str(), folder, target, name]).ok()
+        let (folder, rest) = self.in_folder()?;
+        let (_, name) = rest.split_once('/')?;
+        check_segment(target).ok()?;
+        Some(SysctlKey::at(
+            [folder.path(), "/", target, "/", name].concat(),
+        ))
     }
 }
 
@@ -309,6 +306,13 @@ impl InterfaceFolder {
             ("ipv4", "neigh") => Some(InterfaceFolder::Ipv4Neigh),
             ("ipv6", "neigh") => Some(InterfaceFolder::Ipv6Neigh),
             _ => None,
+        }
+    }
+
+    fn family(self) -> Family {
+        match self {
+            InterfaceFolder::Ipv4Conf | InterfaceFolder::Ipv4Neigh => Family::Ipv4,
+            InterfaceFolder::Ipv6Conf | InterfaceFolder::Ipv6Neigh => Family::Ipv6,
         }
     }
 

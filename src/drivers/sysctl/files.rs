@@ -377,7 +377,7 @@ impl ProcSys {
             return Err(Errno(libc::ENOENT));
         };
         let locked = facts::takes_rtnl(&held.key);
-        let who = (id, facts::rank(&held.key));
+        let who = (id, &held.key);
         let written = match &held.file {
             Some(opened) if opened.refused.is_none() => {
                 let (file, patience) = (&opened.file, &mut self.patience);
@@ -504,7 +504,7 @@ fn write_file(
     file: &File,
     value: &Value,
     is_plain: bool,
-    (id, rank): (ValueId, facts::Rank),
+    (id, key): (ValueId, &SysctlKey),
     demand: &Demand,
     patience: Option<&mut Patience>,
 ) -> io::Result<Progress> {
@@ -518,7 +518,7 @@ fn write_file(
         {
             return result.map(|_| Progress::Done);
         }
-        if patience.hand_over(id, rank, file, bytes) {
+        if patience.hand_over(id, facts::rank(key), file, bytes) {
             return Ok(Progress::Waits);
         }
     }

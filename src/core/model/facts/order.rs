@@ -74,7 +74,7 @@ impl Effect {
     }
 }
 
-/// Where forwarding for all interfaces is kept.
+/// Where forwarding for all interfaces is kept, in the order of [`Family`].
 const SWITCHES: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 
 /// The place of `key` in the order of restores.
@@ -178,10 +178,10 @@ pub fn effect_on(cause: &SysctlKey, guarded: &Selector) -> Option<Effect> {
 /// IPv6 reports every interface before it reports `all` (measured on 3.10): an
 /// interface's forwarding restored first would be lost again.
 pub fn governor(key: &SysctlKey) -> Option<SysctlKey> {
-    // Those of no interface are asked for at every restore.
-    target(key)?;
-    let governs = |it: &&Source| SWITCHES.contains(&it.key.path()) && it.effect(key).is_some();
-    Some(sources().iter().find(governs)?.key.clone())
+    let (family, ..) = key.interface_key()?;
+    let switch = SWITCHES[family as usize];
+    let source = sources().iter().find(|it| it.key.path() == switch)?;
+    source.effect(key).map(|_| source.key.clone())
 }
 
 /// Whether a change of `cause` may change `key`.
