@@ -784,6 +784,25 @@ fn what_its_owner_makes_anew_while_it_is_lost_is_accepted() {
     assert_eq!(was_and_is, [State::Absent, state("mtu 1300 dev cali0")]);
 }
 
+/// As `ip rule flush` and `ip rule add` do: the kernel refuses the rule with another protocol.
+#[test]
+fn a_rule_that_a_network_restart_makes_again_is_not_contested() {
+    const RULE: &str = "rule/ipv4/32766/table=main";
+    let selector = Selector::Group(Arc::new(Group::parse("rule/").expect("a group")));
+    let mut node = Node::new(vec![Invariant {
+        selector,
+        ..preserved()
+    }]);
+    node.kernel.insert(resource(RULE), state("protocol kernel"));
+    node.start();
+    node.event(job(UnitChange::JobNew { job: 7 }));
+    node.writer = Some("network.service");
+    node.refuses = Some(Errno(17));
+    node.changed(RULE, Some("present"));
+    assert_eq!(node.phase(RULE), Phase::Matching);
+    assert_eq!(node.records.len(), 1, "{:?}", node.records);
+}
+
 /// And what the network restart removes once more is made once more.
 #[test]
 fn what_is_removed_again_right_after_the_restore_is_made_again() {

@@ -309,10 +309,9 @@ impl Engine {
             || tracked.open_drift.is_some() && by_process.is_none() && !tracked.is_only_unread();
         // An owner who goes first may have made it otherwise: the gateway of a network
         // restart's new configuration, or of a new lease.
-        let is_of_owner = self.selection.invariant(tracked.invariant).grace.is_some()
-            && rules.absence() == Absence::Drift
-            && found.exists()
-            && !is_flushed;
+        let goes_first = self.selection.invariant(tracked.invariant).grace.is_some()
+            && rules.absence() == Absence::Drift;
+        let is_of_owner = (goes_first || rules.is_fixed()) && found.exists() && !is_flushed;
         let good = match &tracked.good {
             Some(good) if is_of_owner && good != found => return self.accept(id, found, now),
             // A link has another name now.

@@ -91,6 +91,11 @@ pub trait Kind {
         0
     }
 
+    /// Whether the kernel changes nothing of it: it can only be made and deleted.
+    fn is_fixed(&self) -> bool {
+        false
+    }
+
     /// What it means that it does not exist.
     fn absence(&self) -> Absence {
         Absence::Drift

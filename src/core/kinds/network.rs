@@ -107,4 +107,9 @@ impl Kind for Route {
     }
 }
 
-impl Kind for Rule {}
+impl Kind for Rule {
+    /// Its protocol is who made it, and no part of what it does.
+    fn is_fixed(&self) -> bool {
+        true
+    }
+}
