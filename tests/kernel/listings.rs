@@ -183,27 +183,21 @@ fn what_is_known_of_a_table_is_what_would_be_printed_of_it() {
     );
 }
 
-/// A table of the legacy backend, how it is changed, and an address and the name of its family.
-struct Legacy {
-    table: Table,
-    iptables: &'static str,
-    address: &'static str,
-    family: &'static str,
-}
-
-const LEGACY: [Legacy; 2] = [
-    Legacy {
-        table: legacy("ipv4"),
-        iptables: "iptables-legacy -t mangle",
-        address: "10.0.0.1",
-        family: "inet",
-    },
-    Legacy {
-        table: legacy("ipv6"),
-        iptables: "ip6tables-legacy -t mangle",
-        address: "fd00::1",
-        family: "inet6",
-    },
+/// Tables of the legacy backend: each with how it is changed, and an address and the name of its
+/// family.
+const LEGACY: [(Table, &str, &str, &str); 2] = [
+    (
+        legacy("ipv4"),
+        "iptables-legacy -t mangle",
+        "10.0.0.1",
+        "inet",
+    ),
+    (
+        legacy("ipv6"),
+        "ip6tables-legacy -t mangle",
+        "fd00::1",
+        "inet6",
+    ),
 ];
 
 const fn legacy(family: &'static str) -> Table {
@@ -248,36 +242,22 @@ const RULES: [&str; 30] = [
     "-j SET --add-set s1 src",
 ];
 
-impl Legacy {
-    /// Makes sets and chains in a namespace of their own, and a helper that knows of nothing.
-    fn furnish(&self) -> Helper {
-        alone(false);
-        let Legacy {
-            iptables,
-            address,
-            family,
-            ..
-        } = self;
-        let line = format!(
-            "ip link set lo up; ip address add {address} dev lo nodad; \
-             for set in s1 s2; do ipset create $set hash:ip family {family}; done; \
-             {iptables} -N A; {iptables} -N B; {iptables} -A OUTPUT -j A"
-        );
-        run("sh", &["-c", &line]);
-        Helper::start()
-    }
+/// Makes sets and chains in a namespace of their own, and a helper that knows of nothing.
+fn furnish(iptables: &str, address: &str, family: &str) -> Helper {
+    alone(false);
+    let line = format!(
+        "ip link set lo up; ip address add {address} dev lo nodad; \
+         for set in s1 s2; do ipset create $set hash:ip family {family}; done; \
+         {iptables} -N A; {iptables} -N B; {iptables} -A OUTPUT -j A"
+    );
+    run("sh", &["-c", &line]);
+    Helper::start()
 }
 
 #[test]
 fn whatever_changes_in_a_legacy_chain_is_listed() {
-    for own in LEGACY {
-        let mut knows = own.furnish();
-        let Legacy {
-            table,
-            iptables,
-            address,
-            family,
-        } = own;
+    for (table, iptables, address, family) in LEGACY {
+        let mut knows = furnish(iptables, address, family);
         let asked = Some(&["OUTPUT", "A"][..]);
         let mut before = knows.list(&table, asked);
         let mut alike = 0;
@@ -333,36 +313,30 @@ fn whatever_changes_in_a_legacy_chain_is_listed() {
 
 #[test]
 fn a_legacy_chain_that_is_as_it_was_is_listed_without_a_program() {
-    for own in LEGACY {
-        let mut knows = own.furnish();
-        let Legacy {
-            table,
-            iptables: on,
-            address,
-            ..
-        } = own;
+    for (table, iptables, address, family) in LEGACY {
+        let mut knows = furnish(iptables, address, family);
         for rule in [
             "-m limit --limit 5/sec -j ACCEPT",
             "-j MARK --set-mark 1",
             "-m comment --comment 'a b'",
         ] {
-            run("sh", &["-c", &format!("{on} -A OUTPUT {rule}")]);
+            run("sh", &["-c", &format!("{iptables} -A OUTPUT {rule}")]);
         }
         let asked = Some(&["OUTPUT"][..]);
         let before = knows.list(&table, asked);
         let ran = knows.programs();
         for other in [
             // Where the chain A is in the table changes too.
-            format!("{on} -N 0; {on} -A 0 -j ACCEPT; {on} -I PREROUTING -j A"),
-            format!("{on} -A A -j ACCEPT"),
+            format!("{iptables} -N 0; {iptables} -A 0 -j ACCEPT; {iptables} -I PREROUTING -j A"),
+            format!("{iptables} -A A -j ACCEPT"),
             format!("ping -c 1 -W 0.05 {address}"),
-            format!("{on} -F 0; {on} -X 0; {on} -P INPUT DROP"),
+            format!("{iptables} -F 0; {iptables} -X 0; {iptables} -P INPUT DROP"),
         ] {
             try_to(&other);
             assert_eq!(knows.list(&table, asked), before, "{other}");
             assert_eq!(knows.programs(), ran, "{other}");
         }
-        try_to(&format!("{on} -A OUTPUT -j ACCEPT"));
+        try_to(&format!("{iptables} -A OUTPUT -j ACCEPT"));
         assert_ne!(knows.list(&table, asked), before);
         assert!(knows.programs() > ran);
         knows.end();
@@ -372,14 +346,8 @@ fn a_legacy_chain_that_is_as_it_was_is_listed_without_a_program() {
 #[test]
 fn what_is_known_of_a_legacy_table_is_what_would_be_printed_of_it() {
     let (seed, mut numbers) = numbers();
-    for own in LEGACY {
-        let mut knows = own.furnish();
-        let Legacy {
-            table,
-            iptables,
-            address,
-            ..
-        } = own;
+    for (table, iptables, address, family) in LEGACY {
+        let mut knows = furnish(iptables, address, family);
         let mut known_steps = 0;
         for (step, n) in numbers.by_ref().take(60).enumerate() {
             let chain = ["OUTPUT", "FORWARD", "A", "B", "C"][(n % 5) as usize];
