@@ -505,51 +505,49 @@ fn parts<'a>(
     (own, others)
 }
 
+/// The chains that rules lead to.
+fn targets(table: &BTreeMap<Box<str>, Rules>) -> BTreeSet<&str> {
+    let rules = table.values().flatten();
+    rules.filter_map(|it| target(it)).collect()
+}
+
+/// The preserved chains that must be made; those in `filled` have lost their rules.
+fn missing_chains(
+    of: &FirewallChains,
+    good: &BTreeMap<Box<str>, Rules>,
+    found: &BTreeMap<Box<str>, Rules>,
+    filled: &BTreeSet<&str>,
+) -> Vec<ChainChange> {
+    let (called, still_called) = (targets(good), targets(found));
+    let mut changes = Vec::new();
+    for (chain, rules) in good.iter().filter(|(chain, _)| of.has(chain)) {
+        let is_filled = filled.contains(&**chain) && !still_called.contains(&**chain);
+        changes.extend(match found.get(chain) {
+            // kube-proxy takes an empty chain that is gone for a flush, and makes all again.
+            None if !rules.is_empty() || called.contains(&**chain) => {
+                Some(ChainChange::Make(chain.clone()))
+            }
+            Some(left) if left.is_empty() && is_filled => {
+                Some(ChainChange::MakeAgain(chain.clone()))
+            }
+            _ => None,
+        });
+    }
+    changes
+}
+
 fn missing_in(
     of: &FirewallChains,
     good: &BTreeMap<Box<str>, Rules>,
     found: &mut BTreeMap<Box<str>, Rules>,
     guarded: &Guarded,
 ) -> Vec<ChainChange> {
-    let mut changes = Vec::new();
-    let is_empty = |chain: &str| {
-        found
-            .get(chain)
-            .is_none_or(|it| !counts(guarded, chain, it))
-    };
-    let own = good.iter().filter(|(chain, _)| of.has(chain));
-    let filled: BTreeSet<&str> = own
-        .clone()
-        .filter(|(chain, rules)| counts(guarded, chain, rules) && is_empty(chain))
-        .map(|(chain, _)| &**chain)
-        .collect();
-    let is_led_to: BTreeSet<Box<str>> = match filled.is_empty() {
-        true => BTreeSet::new(),
-        false => found
-            .values()
-            .flatten()
-            .filter_map(|rule| target(rule).map(Box::from))
-            .collect(),
-    };
-    // kube-proxy takes an empty chain that is gone for a flush, and makes all again.
-    let targets: BTreeSet<&str> = good
-        .values()
-        .flatten()
-        .filter_map(|it| target(it))
-        .collect();
-    for (chain, rules) in own {
-        match found.get(chain) {
-            None if !rules.is_empty() || targets.contains(&**chain) => {
-                changes.push(ChainChange::Make(chain.clone()));
-            }
-            Some(left)
-                if left.is_empty() && filled.contains(&**chain) && !is_led_to.contains(chain) =>
-            {
-                changes.push(ChainChange::MakeAgain(chain.clone()));
-            }
-            _ => {}
-        }
-    }
+    let filled = good.iter().filter(|(chain, rules)| {
+        let has_some = |rules: &Rules| counts(guarded, chain, rules);
+        of.has(chain) && has_some(rules) && !found.get(*chain).is_some_and(has_some)
+    });
+    let filled: BTreeSet<&str> = filled.map(|(chain, _)| &**chain).collect();
+    let mut changes = missing_chains(of, good, found, &filled);
     let is_needed = |chain: &str, rule: &str| match target(rule) {
         _ if filled.contains(chain) => true,
         Some(target) if of.has(chain) => filled.contains(target),
