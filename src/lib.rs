@@ -38,7 +38,7 @@
 //! * `netguard-lab` (src/lab): a node, a pod and an outside host in network
 //!   namespaces, for the demo, the tests and the benchmarks.
 //! * [`dbus`], [`events`], `background`, [`modules`], `netlink`, `process_namespaces`, [`root`],
-//!   `socket_filter`, `words`: what several of these need, below them all.
+//!   `socket_filter`, `waiting`, `words`: what several of these need, below them all.
 //! * [`sys`]: system calls that no library offers safely, with all unsafe code.
 //!
 //! Sources, writers and drivers do not know each other. A restore waits for
@@ -64,6 +64,7 @@ pub mod service;
 mod socket_filter;
 pub mod sources;
 pub mod sys;
+mod waiting;
 mod words;
 pub mod writers;
 

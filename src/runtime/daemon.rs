@@ -29,6 +29,7 @@ use crate::service::state::{self, Configuration, Keeper};
 use crate::sources::signals::{Signal, Signals, signals};
 use crate::sources::{bus, files, netlink, uevent};
 use crate::sys::scheduling::{self, Role};
+use crate::waiting::if_any;
 use crate::words::plain;
 use crate::writers::Registry;
 
@@ -534,10 +535,7 @@ impl Loading {
     /// Waits for the end, if one is being loaded. Nothing where another has begun
     /// whose result counts. Cancellation safe.
     async fn finished(&mut self) -> Option<Fresh> {
-        let result = match &mut self.under_way {
-            Some(loading) => (&mut loading.result).await,
-            None => std::future::pending().await,
-        };
+        let result = if_any(self.under_way.as_mut().map(|it| &mut it.result)).await;
         self.under_way = None;
         if std::mem::take(&mut self.again) {
             self.begin();

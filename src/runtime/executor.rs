@@ -23,6 +23,7 @@ use crate::model::{Attribution, Monotonic, SysctlKey};
 use crate::resource::{Resource, ResourceKind};
 use crate::sources::netlink::Restored;
 use crate::sys::memory;
+use crate::waiting::if_any;
 use crate::writers::Registry;
 
 /// What a driver has detected.
@@ -86,13 +87,7 @@ impl Executor {
     /// Waits for what the drivers detect. Which goes first where several wait is left
     /// to chance: a storm of one does not hold up the others.
     pub async fn detected(&mut self) -> Detected {
-        let registry = &mut self.registry;
-        let ended = async {
-            match registry {
-                Some(registry) => registry.ended().await,
-                None => std::future::pending().await,
-            }
-        };
+        let ended = self.registry.as_mut().map(Registry::ended);
         tokio::select! {
             writes = self.sysctls.watch.writes() => Detected::Writes(writes),
             event = self.network.event() => match event {
@@ -100,11 +95,11 @@ impl Executor {
                 None => Detected::State,
             },
             event = self.system.event() => Detected::Event(event, clock::now()),
-            events = self.firewall.events() => Detected::Events(events),
-            events = self.sets.events() => Detected::Events(events),
+            events = self.firewall.events(), if self.firewall.is_used() => Detected::Events(events),
+            events = self.sets.events(), if self.sets.is_used() => Detected::Events(events),
             event = self.conntrack.event() => Detected::Event(event, clock::now()),
-            events = self.tables.events() => Detected::Events(events),
-            ended = ended => {
+            events = self.tables.events(), if self.tables.is_used() => Detected::Events(events),
+            ended = if_any(ended) => {
                 self.ended(ended);
                 Detected::Events(Vec::new())
             }

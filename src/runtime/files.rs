@@ -10,6 +10,7 @@ use crate::engine::Event;
 use crate::model::Settings;
 use crate::sources::files::Interest;
 use crate::sys::memory;
+use crate::waiting::if_any;
 
 /// Checks the files with regard to the settings.
 pub type Find = dyn Fn(&Settings) -> Found + Send + Sync;
@@ -54,10 +55,7 @@ impl Files {
     /// Waits for the end of a search. `None` where another is needed.
     /// Cancellation safe.
     pub async fn found(&mut self) -> Option<Event> {
-        let found = match &mut self.looking {
-            Some(looking) => (&mut looking.result).await,
-            None => std::future::pending().await,
-        };
+        let found = if_any(self.looking.as_mut().map(|it| &mut it.result)).await;
         self.looking = None;
         if std::mem::take(&mut self.again) {
             return None;

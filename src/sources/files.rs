@@ -14,11 +14,11 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::until;
 use crate::engine::Event;
 use crate::events::EventSender;
 use crate::model::Debounce;
 use crate::sys::readiness::Readiness;
+use crate::waiting::until;
 use crate::words::plain;
 
 /// How long it must have been idle.

@@ -11,14 +11,4 @@ pub mod signals;
 mod supervise;
 pub mod uevent;
 
-use tokio::time::{Instant, sleep_until};
-
 pub use supervise::{Up, supervise};
-
-/// Waits until `due`, or for ever.
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
-    }
-}

@@ -23,6 +23,7 @@ use crate::engine::{Errno, Event};
 use crate::model::Family;
 use crate::modules::Modules;
 use crate::netlink::{Request, Requests, errno};
+use crate::waiting::if_any;
 use crate::words::plain_errno;
 
 /// How many connections are listed.
@@ -73,10 +74,7 @@ impl Conntrack {
 
     /// Waits for its end. Nothing is lost where this is cancelled.
     pub async fn event(&mut self) -> Event {
-        let result = match &mut self.cleaning {
-            Some(cleaning) => (&mut cleaning.result).await,
-            None => std::future::pending().await,
-        };
+        let result = if_any(self.cleaning.as_mut().map(|it| &mut it.result)).await;
         self.cleaning = None;
         Event::Cleaned(result.unwrap_or_default())
     }

@@ -46,6 +46,7 @@ use crate::model::{
 use crate::resource::{
     Attribute, Desired, FirewallRule, FirewallTable, Resource, ResourceKind, State,
 };
+use crate::waiting::{if_any, until};
 use crate::words::plain;
 use hints::{AtWork, Hint, cause, foreign};
 pub use inspect::{chains, inspect};
@@ -56,7 +57,7 @@ use protocol::{Answer, Ask, Backend, Call, Form, Forms, Reply};
 use put_off::PutOff;
 use watch::{Fault, Watch};
 use work::{Done, Job};
-use worker::{Worker, report, until};
+use worker::{Worker, report};
 
 /// A table: all that is written at once.
 type TableId = (Family, FirewallTable);
@@ -111,7 +112,7 @@ pub struct Firewall {
     worker: Option<Worker<Job, Done>>,
     rules: Arc<Vec<Rule>>,
     /// Whether there is anything to guard.
-    is_used: bool,
+    is_configured: bool,
     watched: Watched<Resource>,
     /// The tables that are being read.
     reading: HashSet<TableId>,
@@ -242,12 +243,14 @@ impl Firewall {
         self.news.take_queues()
     }
 
+    /// Whether [`events`](Self::events) may have any.
+    pub fn is_used(&self) -> bool {
+        self.worker.is_some() || self.is_configured || !self.watched.is_empty()
+    }
+
     /// Has done what was asked for, and waits for what that gives. Nothing is lost where
     /// this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
-        if self.worker.is_none() && !self.is_used && self.watched.is_empty() {
-            return std::future::pending().await;
-        }
         self.watched.forget_fresh();
         loop {
             self.begin();
@@ -262,13 +265,7 @@ impl Firewall {
                 true => self.refresh_at,
                 false => postponed_to.map(|it| Some(it).max(self.refresh_at).unwrap_or(it)),
             };
-            let watch = &mut self.watch;
-            let detected = async {
-                match watch {
-                    Some(watch) => watch.next().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let detected = self.watch.as_mut().map(Watch::next);
             tokio::select! {
                 report = report(&mut self.worker) => {
                     match report.done(&mut self.watched) {
@@ -277,7 +274,7 @@ impl Firewall {
                     }
                     return self.news.take().unwrap_or_default();
                 }
-                detected = detected => self.detected(detected),
+                detected = if_any(detected) => self.detected(detected),
                 () = until(due) => {}
             }
         }
@@ -285,7 +282,7 @@ impl Firewall {
 
     /// A program that changes these backends has ended, and is suspected if it was alone.
     pub fn ended(&mut self, backends: &[Backend], writer: Option<Writer>) {
-        let Some(watch) = self.watch.as_ref().filter(|_| self.is_used) else {
+        let Some(watch) = self.watch.as_ref().filter(|_| self.is_configured) else {
             return;
         };
         // What it did is reported before its end.
@@ -637,7 +634,7 @@ impl Driver for Firewall {
         let invariants = settings.invariants.iter().filter(|it| !it.is_off());
         let mut own = invariants
             .filter(|it| it.selector.kind().firewall_part() == Some(ResourceKind::Iptables));
-        self.is_used = own.clone().next().is_some();
+        self.is_configured = own.clone().next().is_some();
         let with_owners: HashSet<Resource> = own
             .by_ref()
             .filter(|it| it.grace.is_some())
@@ -658,7 +655,7 @@ impl Driver for Firewall {
     }
 
     fn examine(&mut self) {
-        let Some(watch) = self.watch.as_mut().filter(|_| self.is_used) else {
+        let Some(watch) = self.watch.as_mut().filter(|_| self.is_configured) else {
             return;
         };
         for (source, queue) in watch.open() {

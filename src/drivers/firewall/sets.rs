@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Verdict;
 use super::link::Helper;
 use super::protocol::{Call, Fault, SetAsk, SetChange, SetReply};
-use super::worker::{Reports, Worker, report, until};
+use super::worker::{Reports, Worker, report};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::drivers::watched::Watched;
@@ -22,6 +22,7 @@ use crate::engine::{Event, ValueId};
 use crate::kinds::is_remade;
 use crate::model::{Monotonic, Selector, Settings, Source, Value, Writer};
 use crate::resource::{Attribute, Group, Resource, ResourceKind, SetName, SetType, State};
+use crate::waiting::until;
 
 /// The most members of a set that are compared.
 const MOST: usize = 65_536;
@@ -66,8 +67,9 @@ enum Job {
 type Done = (Vec<Event>, bool);
 
 impl Sets {
-    fn is_used(&self) -> bool {
-        !self.groups.is_empty() || !self.watched.is_empty()
+    /// Whether [`events`](Self::events) may have any.
+    pub fn is_used(&self) -> bool {
+        self.worker.is_some() || !self.groups.is_empty() || !self.watched.is_empty()
     }
 
     /// A program that changes sets has ended, and is suspected if it was alone.
@@ -84,9 +86,6 @@ impl Sets {
     /// Has done what was asked for, and waits for the next reports, each with when it was
     /// detected. Nothing is lost where this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
-        if self.worker.is_none() && !self.is_used() {
-            return std::future::pending().await;
-        }
         self.begin();
         let ready = self.ended.is_some() && !self.watched.is_reading();
         let due = ready.then(|| self.refresh_at.unwrap_or_else(Instant::now));

@@ -17,6 +17,7 @@ use super::{audit, nft_events};
 use crate::clock;
 use crate::model::{Monotonic, Source};
 use crate::sys::readiness::Readiness;
+use crate::waiting::if_any;
 
 /// The lock of the legacy tables.
 const LOCK: &str = "/run/xtables.lock";
@@ -89,15 +90,12 @@ impl Watch {
             lock,
             audit,
         } = self;
-        let locked = async {
-            match lock {
-                Some(it) => it.group.read(|group| it.receive(group)).await,
-                None => std::future::pending().await,
-            }
-        };
+        let locked = lock
+            .as_ref()
+            .map(|it| it.group.read(|group| it.receive(group)));
         let (source, received) = tokio::select! {
             received = changed(generations, Source::IptablesNft) => (Source::IptablesNft, received),
-            received = locked => (Source::XtablesLock, received),
+            received = if_any(locked) => (Source::XtablesLock, received),
             received = changed(audit, Source::Audit) => (Source::Audit, received),
         };
         received.map_err(|error| match error.raw_os_error() {
@@ -137,10 +135,8 @@ impl Watch {
 
 /// What a source reports next.
 async fn changed(subscription: &Option<Subscription>, source: Source) -> io::Result<Vec<Hint>> {
-    match subscription {
-        Some(it) => Ok(Vec::from_iter(hint_of(source, &it.next().await?))),
-        None => std::future::pending().await,
-    }
+    let received = if_any(subscription.as_ref().map(Subscription::next)).await?;
+    Ok(Vec::from_iter(hint_of(source, &received)))
 }
 
 /// What the end of a change shows.

@@ -3,7 +3,6 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep_until};
 
 use super::link::{Helper, Slow};
 use crate::background::Service;
@@ -94,14 +93,6 @@ pub(super) async fn report<Job, Done>(worker: &mut Option<Worker<Job, Done>>) ->
     };
     match report {
         Some(report) => report,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for this time, where there is one.
-pub(super) async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }
 }

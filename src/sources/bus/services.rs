@@ -13,7 +13,8 @@ use crate::dbus::link::{self, Error, Link, NameOwnerChanged};
 use crate::engine::{Announcement, Event};
 use crate::events::EventSender;
 use crate::model::{Debounce, Source};
-use crate::sources::{Up, until};
+use crate::sources::Up;
+use crate::waiting::until;
 
 /// How long NetworkManager must announce nothing more about devices before what it
 /// announced is reported: veth pairs that a network plugin makes follow each other

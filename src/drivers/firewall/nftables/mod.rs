@@ -20,13 +20,14 @@ use super::news::News;
 use super::own::OwnProcesses;
 use super::protocol::{Call, Fault, NftAsk, NftReply};
 use super::put_off::PutOff;
-use super::worker::{Worker, report, until};
+use super::worker::{Worker, report};
 use crate::clock;
 use crate::drivers::Driver;
 use crate::drivers::watched::Watched;
 use crate::engine::{Errno, Event, ReadOutcome, ValueId};
 use crate::model::{Monotonic, Selector, Settings, Source, Writer};
 use crate::resource::{Attribute, Group, NftTable, Resource, ResourceKind, State, TableContents};
+use crate::waiting::{if_any, until};
 use transactions::{Touch, Transactions, is_overrun};
 use work::{Done, Job, Pins, is_preserved};
 
@@ -95,8 +96,9 @@ impl Tables {
         }
     }
 
-    fn is_used(&self) -> bool {
-        !self.groups.is_empty() || !self.watched.is_empty()
+    /// Whether [`events`](Self::events) may have any.
+    pub fn is_used(&self) -> bool {
+        self.worker.is_some() || !self.groups.is_empty() || !self.watched.is_empty()
     }
 
     /// Detects changes from now on, where there are tables.
@@ -128,29 +130,15 @@ impl Tables {
     /// Has done what was asked for, and waits for what that gives. Nothing is lost where
     /// this is cancelled.
     pub async fn events(&mut self) -> Vec<(Event, Monotonic)> {
-        if self.worker.is_none() && !self.is_used() {
-            return std::future::pending().await;
-        }
         self.watched.forget_fresh();
         loop {
             let due = self.begin();
             if let Some(news) = self.news.take() {
                 return news;
             }
-            let transactions = &mut self.transactions;
             let end = self.end.as_ref().filter(|_| !self.pins.is_empty());
-            let ended = async {
-                match end {
-                    Some(end) => end.wait().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let changed = async {
-                match transactions {
-                    Some(transactions) => transactions.next().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let ended = end.map(|it| it.wait());
+            let changed = self.transactions.as_mut().map(|it| it.next());
             tokio::select! {
                 report = report(&mut self.worker) => {
                     match report.done(&mut self.watched) {
@@ -159,7 +147,7 @@ impl Tables {
                     }
                     return self.news.take().unwrap_or_default();
                 }
-                changed = changed => match changed {
+                changed = if_any(changed) => match changed {
                     Ok(touches) => self.add(touches),
                     Err(error) if is_overrun(&error) => {
                         self.news.report(Event::Gap { source: Source::Nftables });
@@ -169,7 +157,7 @@ impl Tables {
                         self.news.unavailable(Source::Nftables, &error);
                     }
                 },
-                () = ended => {
+                () = if_any(ended) => {
                     self.end = None;
                     self.read_pins();
                 }
