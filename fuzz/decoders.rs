@@ -342,6 +342,7 @@ fn probe(input: &[u8]) {
                 site: Site::Node,
                 index: 1,
                 is_out: false,
+                is_strange: false,
                 at: Duration::ZERO,
                 length: part.len(),
             };

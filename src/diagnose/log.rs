@@ -46,6 +46,8 @@ pub struct Place {
     pub index: u32,
     /// Whether it sent the packet.
     pub is_out: bool,
+    /// Whether that came for another hardware address.
+    pub is_strange: bool,
     /// When, since 1970.
     pub at: Duration,
     /// How long the packet was, in bytes.
@@ -111,6 +113,7 @@ impl Log {
                 index: place.index,
                 is_out: place.is_out,
                 is_reply: true,
+                is_strange: place.is_strange,
                 probes: 1,
                 source: parsed.from,
             };
@@ -220,7 +223,7 @@ impl Log {
     pub fn sightings(&self, packet: &Packet, token: Token) -> Vec<Sighting> {
         let flows = self.flows(packet, token);
         type Side = (Site, bool, u32, bool);
-        let mut found: Vec<(Side, BTreeSet<u32>, IpAddr)> = Vec::new();
+        let mut found: Vec<(Side, BTreeSet<u32>, (IpAddr, bool))> = Vec::new();
         for kept in &self.packets {
             let Some(parsed) = parse(&kept.bytes) else {
                 continue;
@@ -232,16 +235,21 @@ impl Log {
             let side = (place.site, is_reply, place.index, place.is_out);
             match found.iter_mut().find(|it| it.0 == side) {
                 Some((_, numbers, _)) => _ = numbers.insert(number),
-                None => found.push((side, BTreeSet::from([number]), parsed.from)),
+                None => {
+                    let first = (parsed.from, place.is_strange);
+                    found.push((side, BTreeSet::from([number]), first));
+                }
             }
         }
         let sighting =
-            |((site, is_reply, index, is_out), numbers, source): (Side, BTreeSet<u32>, _)| {
+            |((site, is_reply, index, is_out), numbers, first): (Side, BTreeSet<u32>, _)| {
+                let (source, is_strange) = first;
                 Sighting {
                     site,
                     index,
                     is_out,
                     is_reply,
+                    is_strange,
                     probes: u32::try_from(numbers.len()).unwrap_or(COUNT),
                     source,
                 }

@@ -32,7 +32,7 @@ use crate::diagnosis::observed::{
     Answer, Link, Marked, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked, Way,
 };
 use crate::diagnosis::trace::Trace;
-use crate::diagnosis::{Needed, mark_in_pod, node_end};
+use crate::diagnosis::{Needed, keys_in_pod, mark_in_pod, node_end};
 use crate::drivers::conntrack;
 use crate::drivers::firewall;
 use crate::drivers::firewall::trace::{self, Flow, Tracer};
@@ -445,8 +445,11 @@ fn read_pod(
     let (network, firewall, mark, answer, ttl) = space.within(|| {
         let mut inspector = Inspector::open()?;
         let network = inspector.network(&listings(&[family]));
-        let network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
-        let is_owner = network.owner(own).is_some();
+        let mut network = network.map_err(|Errno(errno)| io::Error::from_raw_os_error(errno))?;
+        let owner = network.owner(own);
+        let is_owner = owner.is_some();
+        let keys = owner.map(|it| keys_in_pod(it.name.as_str()));
+        network.sysctls = keys.into_iter().flatten().filter_map(read).collect();
         let mut answer = way_of_pod(&mut inspector, (packet, is_reply), is_owner, 0);
         let firewall = firewall::inspect(family);
         let mut mark = Marked::default();

@@ -291,6 +291,7 @@ fn see(
             site: *site,
             index: u32::try_from(from.ifindex()).unwrap_or(0),
             is_out: from.pkttype() == OUTGOING,
+            is_strange: from.pkttype() == OTHER_HOST,
             at: at.unwrap_or_default(),
             length,
         };

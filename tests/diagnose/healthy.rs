@@ -95,6 +95,18 @@ const HEALTHY: &[(&[Style], &str)] = &[
     (&Style::ALL, "ip link set eth0 mtu 9000; ip link add down0 type bridge"),
     (&Style::ALL, "ip link add br9 type bridge; ip addr add 10.0.0.1/8 dev br9"),
     (&[Style::Bridged], "sysctl -qw net.bridge.bridge-nf-call-iptables=1"),
+    (
+        &[Style::Bridged],
+        "bridge fdb replace 46:2a:0d:29:d1:eb dev LINK master static
+         bridge link set dev LINK learning off flood off bcast_flood off mcast_flood off",
+    ),
+    // A tunnel that has nothing to do with it, and other queues.
+    (
+        &Style::ALL,
+        "ip link add flannel.9 type vxlan id 9 dstport 4789 local 192.0.2.99 dev eth0
+         ip address add 10.9.0.1/32 dev flannel.9; tc qdisc add dev eth0 root pfifo limit 100
+         sysctl -qw net.ipv4.icmp_echo_ignore_all=1",
+    ),
     // The gateway is an address of the node, which answers for those of all interfaces.
     (
         &[Style::Routed],

@@ -173,7 +173,7 @@ fn what_the_destination_pod_drops_is_found() {
 fn a_destination_pod_that_does_not_reply_is_named() {
     let lab = Lab::new(Style::Routed);
     let other = lab.add_pod(3);
-    other.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=1");
+    other.run("iptables -A INPUT -m dscp --dscp 0 -j DROP");
     let (code, found) = lab.diagnose(&[lab.style.pod(), "10.65.0.3"]);
     assert_eq!(
         (code, &found["verdict"]),
@@ -401,5 +401,77 @@ fn what_leaves_a_pod_through_another_interface_is_not_followed() {
                         that leads is not known";
         assert!(open_rows(&found).contains(&expected), "{found:#}");
         assert_ne!(found["verdict"], "ok", "{found:#}");
+    }
+}
+
+#[test]
+fn hosts_that_ignore_echo_requests_are_found() {
+    for style in Style::ALL {
+        for (place, to, by) in [
+            ("node", "192.0.2.10", ""),
+            (
+                "pod",
+                &*format!("{}3", style.pod().trim_end_matches('2')),
+                "in POD: ",
+            ),
+        ] {
+            let lab = Lab::new(style);
+            let other = lab.add_pod(3);
+            let host = if place == "node" { &lab.node } else { &other };
+            host.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=1");
+            let expected = format!("{by}net.ipv4.icmp_echo_ignore_all is 1").replace("POD", to);
+            for more in [&[][..], &["--no-probe"]] {
+                let (code, found) = lab.diagnose(&[&[style.pod(), to], more].concat());
+                let first = causes(&found).first().copied().cloned().unwrap_or_default();
+                let found_text = (code, &first["text"]);
+                assert_eq!(found_text, (1, &expected.as_str().into()), "{found:#}");
+            }
+            let (code, found) = lab.diagnose(&[style.pod(), to, "--port", "tcp/7"]);
+            assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        }
+    }
+}
+
+/// What a pod of the same bridge does not get, or does not answer.
+#[test]
+fn pods_that_are_not_found_at_their_bridge_are_named() {
+    for (of_node, of_pod, reason, expected) in [
+        (
+            "bridge link set dev cali3 bcast_flood off",
+            "true",
+            "port-flood",
+            "port cali3 of cni0 has bcast_flood off",
+        ),
+        (
+            "true",
+            "ip link set eth0 arp off",
+            "arp-off",
+            "in 10.244.1.3: ARP is off on eth0",
+        ),
+        (
+            "true",
+            "sysctl -qw net.ipv4.conf.eth0.arp_ignore=8",
+            "arp-ignore",
+            "in 10.244.1.3: net.ipv4.conf.eth0.arp_ignore is 8",
+        ),
+    ] {
+        let lab = Lab::new(Style::Bridged);
+        let other = lab.add_pod(3);
+        lab.node.run(of_node);
+        other.run(of_pod);
+        lab.pod.run("ip neighbour flush dev eth0");
+        for more in [&[][..], &["--no-probe"]] {
+            let (code, found) = lab.diagnose(&[&[lab.style.pod(), "10.244.1.3"], more].concat());
+            let first = causes(&found).first().copied().cloned().unwrap_or_default();
+            let verdict = (code, &first["reason"], &first["text"]);
+            assert_eq!(verdict, (1, &reason.into(), &expected.into()), "{found:#}");
+            if more.is_empty() {
+                continue;
+            }
+            let fix = first["fix"].as_str().expect("a command");
+            lab.node.run(fix.split(';').next().expect("a command"));
+            let (code, found) = lab.diagnose(&[lab.style.pod(), "10.244.1.3"]);
+            assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::Value;
 
+use crate::breakages::try_all;
 use crate::lab::{Lab, OUTSIDE, REMOTE, Style, causes};
 use crate::scratch::Scratch;
 
@@ -764,4 +765,70 @@ fn the_packets_are_written_to_a_file_of_their_own() {
     ]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!none.exists());
+}
+
+/// Without probes nothing shows that what was read is no path of its own.
+#[test]
+fn what_packets_show_of_addresses_is_a_cause() {
+    let renumbered = "ip route add default via 192.0.2.1 dev eth0 onlink metric 5
+                      ip address add 203.0.113.5/32 dev eth0; ip address del 192.0.2.10/24 dev eth0
+                      ip route replace default via 192.0.2.1 dev eth0 onlink";
+    let cases = [
+        (
+            'o',
+            "ip neighbour replace 192.0.2.10 dev eth0 lladdr 02:00:00:00:00:99 nud permanent",
+            "node-neighbour",
+            "replies come to eth0 for another hardware address than its ",
+        ),
+        (
+            'n',
+            "iptables -t nat -I POSTROUTING -o eth0 -j SNAT --to-source 198.51.100.7",
+            "source-address",
+            "it leaves eth0 from 198.51.100.7, which no interface of the node has",
+        ),
+        (
+            'n',
+            renumbered,
+            "source-address",
+            "it leaves eth0 from 203.0.113.5, and eth0 has no address in the network of 192.0.2.1",
+        ),
+        (
+            'p',
+            "ip link add br9 type bridge; ip link set br9 up; ip route replace default dev br9",
+            "pod-route",
+            "the route of the pod to 8.8.8.8 leads through br9",
+        ),
+    ];
+    let cases: Vec<_> = cases
+        .iter()
+        .flat_map(|case| Style::ALL.map(|style| (style, case)))
+        .collect();
+    try_all(&cases, |(style, (place, lines, reason, text))| {
+        let lab = Lab::new(*style);
+        let host = match place {
+            'n' => &lab.node,
+            'p' => &lab.pod,
+            _ => &lab.outside,
+        };
+        host.run(lines);
+        let (code, found) = lab.of_pod();
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &(*reason).into()),
+            "{lines}: {found:#}"
+        );
+        let own = first["text"].as_str().expect("text");
+        assert!(own.starts_with(text), "{lines}: {found:#}");
+    });
+}
+
+#[test]
+fn queues_that_may_drop_are_named_where_packets_are_lost() {
+    let lab = Lab::new(Style::Routed);
+    lab.node.run("tc qdisc add dev eth0 root pfifo limit 0");
+    let (code, found) = lab.of_pod();
+    assert_eq!(code, 4, "{found:#}");
+    let words = "what the qdisc pfifo drops is not known";
+    assert!(found.to_string().contains(words), "{found:#}");
 }

@@ -559,6 +559,19 @@ fn since_when_and_by_whom_is_what_the_daemon_recorded() {
 }
 
 #[test]
+fn whether_the_daemon_runs_is_printed() {
+    let lab = Lab::new(Style::Routed);
+    let (_, found) = lab.diagnose(&[lab.style.pod(), OUTSIDE, "--no-probe"]);
+    let is_running = found["daemon_running"].as_bool().expect("a truth value");
+    let page = lab
+        .netguard(&[lab.style.pod(), OUTSIDE, "--no-probe"])
+        .stdout;
+    let page = String::from_utf8(page).expect("UTF-8");
+    let line = "netguard is not running on this node: drift is not restored.";
+    assert_eq!(page.contains(line), !is_running, "{page}");
+}
+
+#[test]
 fn another_root_has_no_network() {
     let output = Scratch::new("diagnose-root").netguard(&["diagnose", "10.65.0.2", OUTSIDE]);
     assert_eq!(output.status.code(), Some(2));

@@ -25,6 +25,7 @@ use crate::diagnosis::{
 use crate::journal::moment::Zone;
 use crate::model::{Family, Governing, Invariant, Mode, Selector, Value};
 use crate::resource::{Attribute, Desired, Resource, State};
+use crate::service::state;
 use history::History;
 
 /// Between two readings with `--watch`.
@@ -131,11 +132,17 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             Summary::Loses | Summary::Unexplained => exit::UNEXPLAINED,
         };
         let notes = notes(&question, &seen);
+        // Another user may not see it.
+        let is_guarded = !matches!(state::running(Path::new("/")), Ok(None));
         if options.json.json {
-            let report = Report::of(&seen, summary, &found, &notes);
+            let report = Report::of(&seen, summary, &found, &notes, is_guarded);
             return Ok(print::json(&report, code));
         }
         let mut page = page(&seen, summary, &found, &notes, options.watch);
+        if !is_guarded {
+            let width = Some(print::width().unwrap_or(print::USUAL_WIDTH));
+            print::paragraph(&mut page, "", UNGUARDED, width);
+        }
         if options.watch {
             let again = if shown.is_some() { "\n" } else { "" };
             page = format!("{again}{}\n{page}", now());
@@ -155,6 +162,8 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
         thread::sleep(PAUSE);
     }
 }
+
+const UNGUARDED: &str = "netguard is not running on this node: drift is not restored.";
 
 /// What an error reports, without what to do in the first place.
 fn fact(error: &str) -> &str {
@@ -506,11 +515,7 @@ fn next(seen: &Observations, summary: Summary) -> Option<String> {
                 "The request reached the destination pod {address}, which did not reply: check its \
                  program and its firewall ({list})."
             ),
-            (false, Protocol::Icmp) => format!(
-                "The request reached the destination pod {address}, which did not reply: check its \
-                 firewall ({list}), and icmp_echo_ignore_all there."
-            ),
-            (false, Protocol::Tcp) => format!(
+            (false, Protocol::Icmp | Protocol::Tcp) => format!(
                 "The request reached the destination pod {address}, which did not reply: check its \
                  firewall ({list})."
             ),
@@ -537,6 +542,8 @@ struct Report<'a> {
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// Whether the daemon runs.
+    daemon_running: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<trace::Report<'a>>,
 }
@@ -578,6 +585,7 @@ impl<'a> Report<'a> {
         summary: Summary,
         found: &'a [Shown<'a>],
         notes: &'a [String],
+        daemon_running: bool,
     ) -> Report<'a> {
         let packet = &seen.packet;
         let verdict = match summary {
@@ -621,6 +629,7 @@ impl<'a> Report<'a> {
             rows: found.iter().map(row).collect(),
             notes,
             next: next(seen, summary),
+            daemon_running,
             trace: seen.trace.as_ref().map(trace::Report::of),
         }
     }

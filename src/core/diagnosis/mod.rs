@@ -113,6 +113,14 @@ pub fn ended_in(seen: &Observations, summary: Summary) -> Option<(&Pod, bool)> {
     probes::ended_in(seen).filter(|_| is_open)
 }
 
+/// What is read of a pod whose interface is this.
+pub fn keys_in_pod(dev: &str) -> impl Iterator<Item = SysctlKey> {
+    let of_arp = ["all", dev].map(|it| SysctlKey::conf(Family::Ipv4, it, "arp_ignore"));
+    let echo = checks::ECHO_IGNORED.into_iter();
+    let echo = echo.filter_map(|(_, key)| SysctlKey::parse(key).ok());
+    of_arp.into_iter().chain(echo)
+}
+
 /// What must be read of the node, by what is known of it so far.
 #[derive(Debug, Default)]
 pub struct Needed {

@@ -46,6 +46,10 @@ pub struct Link {
     pub calls: [bool; 3],
     /// The UDP port of a VXLAN tunnel.
     pub tunnel_port: Option<u16>,
+    /// The source of a VXLAN tunnel's own packets, where it is fixed.
+    pub tunnel_source: Option<IpAddr>,
+    /// Which kind of queue is before it (tc-qdisc(8)).
+    pub queue: String,
     /// What may drop or redirect packets there, and is not evaluated: `XDP`, `tc ingress` ...
     pub programs: Vec<&'static str>,
 }
@@ -73,6 +77,8 @@ impl Link {
             peer_space: None,
             calls: [false; 3],
             tunnel_port: None,
+            tunnel_source: None,
+            queue: String::new(),
             programs: Vec::new(),
         }
     }
@@ -102,6 +108,10 @@ pub struct Port {
     pub state: PortState,
     /// Whether it passes nothing to other isolated ports.
     pub is_isolated: bool,
+    /// Whether it learns who is behind it, or gets what is for addresses that are not known.
+    pub is_found: bool,
+    /// Whether it gets what other ports send to all hosts: broadcasts, and multicasts.
+    pub gets_all: [bool; 2],
 }
 
 /// A network namespace.
@@ -462,8 +472,10 @@ pub struct Sighting {
     pub is_out: bool,
     /// Whether they are answers.
     pub is_reply: bool,
+    /// Whether the first was for another hardware address than its own.
+    pub is_strange: bool,
     /// How many.
     pub probes: u32,
-    /// The source of the first.
+    /// Its source.
     pub source: IpAddr,
 }

@@ -13,6 +13,7 @@ use super::path::{Leg, node_end, own_link};
 use super::remedies;
 use super::verdict::{Cause, Level, PROBE, Reason, Row};
 use crate::model::{Family, SysctlKey};
+use crate::resource::Prefix;
 
 /// The interfaces of the node that saw probes or answers.
 pub fn seen_at(seen: &Observations) -> impl Iterator<Item = &Link> {
@@ -571,6 +572,38 @@ impl<'a> Trail<'a> {
         self.of(true).next().is_some()
     }
 
+    /// No reply comes to the address that the request was given.
+    fn wrong_source(
+        &self,
+        request: &Leg<'_>,
+        own: &BTreeSet<IpAddr>,
+        source: IpAddr,
+    ) -> Option<Cause> {
+        let (node, egress, hop) = (&self.seen.node, request.egress?, request.next_hop());
+        let name = &egress.name;
+        let left = format!("it leaves {name} from {source}");
+        if source == request.packet.from || egress.kind == "vxlan" {
+            return None;
+        }
+        if !own.contains(&source) {
+            let what = format!("{left}, which no interface of the node has");
+            let cause = Cause::new(Reason::SourceAddress, what, "no reply comes back to it");
+            return Some(cause.fix("correct the rule of nat POSTROUTING that translates it"));
+        }
+        let is_near = |it: Prefix| it.contains(hop);
+        let owner = node.owner(source).filter(|it| !it.leads_nowhere())?;
+        let is_usual = node.addresses(egress).any(is_near) || node.addresses(owner).any(is_near);
+        if is_usual || hop == request.packet.to {
+            return None;
+        }
+        let what = format!("{left}, and {name} has no address in the network of {hop}");
+        let cause = Cause::new(Reason::SourceAddress, what, "no reply comes back to it");
+        Some(cause.fix(format!(
+            "ip address add ADDRESS/LENGTH dev {}, as it was",
+            remedies::word(name)
+        )))
+    }
+
     fn cause(&self, legs: &[Leg<'_>; 2], addresses: &BTreeSet<IpAddr>) -> Option<Cause> {
         let [request, reply] = legs;
         let node = &self.seen.node;
@@ -578,11 +611,17 @@ impl<'a> Trail<'a> {
             return None;
         }
         if !self.has_answer() {
-            let mut left = self
+            let left = self
                 .of(false)
                 .filter(|it| it.site == Site::Node && it.is_out);
+            let left: Vec<&Sighting> = left.collect();
             let own = request.packet.from;
-            let untranslated = left.find(|it| it.source == own && request.target.is_none())?;
+            let untranslated = left.iter().find(|it| it.source == own);
+            let Some(untranslated) = untranslated.filter(|_| request.target.is_none()) else {
+                let egress = request.egress?.index;
+                let last = left.iter().find(|it| it.index == egress)?;
+                return self.wrong_source(request, addresses, last.source);
+            };
             let family = self.seen.packet.family();
             // Between pods nothing is translated.
             let mut uplinks = uplinks(node, family);
@@ -606,6 +645,23 @@ impl<'a> Trail<'a> {
             return Some(Cause { what, ..cause });
         }
         // It came to the node, and not to the pod.
+        let is_strange = |it: &Sighting| it.site == Site::Node && !it.is_out && it.is_strange;
+        if let Some(link) = reply.ingress.filter(|link| {
+            let mut at_link = self.of(true).filter(|it| it.index == link.index);
+            link.master.is_none() && at_link.any(is_strange)
+        }) {
+            let (name, mac) = (&link.name, link.lladdr?);
+            let what =
+                format!("replies come to {name} for another hardware address than its {mac}");
+            let why = "the next hop has an old entry for the node's address, or another's";
+            let own = node.addresses(link).next()?.address;
+            let fix = format!(
+                "delete the neighbour entry for {own} at {}, or announce it: arping -U -c 3 -I {} {own}",
+                request.next_hop(),
+                remedies::word(name)
+            );
+            return Some(Cause::new(Reason::NodeNeighbour, what, why).fix(fix));
+        }
         let mut came = self
             .of(true)
             .filter(|it| it.site == Site::Node && !it.is_out);

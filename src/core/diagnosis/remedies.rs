@@ -95,10 +95,10 @@ pub(super) fn unanswered(hop: IpAddr) -> String {
     format!("the node does not answer the pod's {requests} for {hop}")
 }
 
-/// An interface of the node answers no ARP.
-pub(super) fn arp_off(name: &Name, hop: IpAddr) -> Cause {
+/// An interface neither answers nor asks by ARP.
+pub(super) fn arp_off(name: &Name, why: String) -> Cause {
     let what = format!("ARP is off on {name}");
-    Cause::new(Reason::ArpOff, what, unanswered(hop))
+    Cause::new(Reason::ArpOff, what, why)
         .fix(format!("ip link set {} arp on", word(name)))
         .about(Resource::Link(name.clone()))
 }
@@ -202,6 +202,27 @@ pub(super) fn doing(cause: Cause, what: &str, why: String) -> Cause {
     let rule = cause.what.strip_suffix(" drops it").unwrap_or(&cause.what);
     let what = format!("{rule} {what}");
     Cause { what, why, ..cause }
+}
+
+/// The queue of an interface drops all.
+pub(super) fn queue(link: &Link) -> Cause {
+    let (name, queue) = (&link.name, &link.queue);
+    let why = "nothing leaves it: all packets are dropped";
+    Cause::new(
+        Reason::Queue,
+        format!("the qdisc of {name} is {queue}"),
+        why,
+    )
+    .fix(format!("tc qdisc del dev {} root", word(name)))
+    .about(Resource::Link(name.clone()))
+}
+
+/// A bridge passes some frames to a port only if it knows who is there.
+pub(super) fn port_flood(name: &Name, bridge: &Name, option: &str, why: String) -> Cause {
+    let what = format!("port {name} of {bridge} has {option} off");
+    Cause::new(Reason::PortFlood, what, why)
+        .fix(format!("bridge link set dev {} {option} on", word(name)))
+        .about(Resource::Link(name.clone()))
 }
 
 /// A bridge passes nothing at a port.
@@ -341,21 +362,25 @@ fn without_rule(rule: &Rule, does: &str, why: String) -> Cause {
 pub(super) fn route_missing(
     reason: Reason,
     route: Route,
-    dev: Option<&Name>,
+    [dev, via]: [Option<String>; 2],
     what: String,
     why: &str,
 ) -> Cause {
     let (to, in_table, mut keep) = words_of_route(&route);
-    let fix = match dev {
-        Some(dev) => {
-            keep.push(format!("dev = {}", toml_string(dev)));
-            format!("ip route add {to} dev {}{in_table}", word(dev))
-        }
-        None => {
-            keep.push("via = \"GATEWAY\"".to_owned());
-            format!("ip route add {to} via GATEWAY{in_table}")
-        }
+    let via = match &dev {
+        Some(_) => via,
+        None => Some("GATEWAY".to_owned()),
     };
+    let mut fix = format!("ip route add {to}");
+    if let Some(via) = via {
+        keep.push(format!("via = {}", toml_string(&via)));
+        fix.push_str(&format!(" via {via}"));
+    }
+    if let Some(dev) = dev {
+        keep.push(format!("dev = {}", toml_string(&dev)));
+        fix.push_str(&format!(" dev {}", word(&dev)));
+    }
+    fix.push_str(&in_table);
     let about = Resource::Route(route.into());
     let cause = Cause::new(reason, what, why).fix(fix).about(about);
     Cause { keep, ..cause }

@@ -49,6 +49,10 @@ words! {
         PortState = "port-state",
         /// A bridge passes nothing between two ports.
         PortIsolated = "port-isolated",
+        /// A bridge passes to a port nothing that is for all hosts, or for addresses that it does not know.
+        PortFlood = "port-flood",
+        /// The queue of an interface drops all.
+        Queue = "queue",
         /// The bridge does not have the address of the pod's gateway.
         Gateway = "gateway",
         /// An interface of the node is down.
@@ -91,6 +95,14 @@ words! {
         TunnelNeighbour = "tunnel-neighbour",
         /// A tunnel has no destination for the other node's hardware address.
         TunnelFdb = "tunnel-fdb",
+        /// A tunnel sends from an address that the node does not have.
+        TunnelSource = "tunnel-source",
+        /// A host of the path answers no echo requests.
+        EchoIgnored = "echo-ignored",
+        /// It leaves the node from an address to which no reply comes.
+        SourceAddress = "source-address",
+        /// Another host sends what is for the node to another hardware address.
+        NodeNeighbour = "node-neighbour",
         /// Another interface, namespace or host has the address too.
         DuplicateAddress = "duplicate-address",
         /// A bridge sends what is for the pod to another port.

@@ -2,12 +2,13 @@
 
 use super::Case;
 use super::arp::{Door, Peer, Rules, may_drop};
-use super::links::{asked_for, link, next_hop_on};
+use super::links::{IGNORES_ALL, asked_for, link, next_hop_on};
 use super::tunnel::tunnel;
 use crate::diagnosis::observed::{Known, Link, Network, Pod};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Level, Reason};
+use crate::model::Family;
 use crate::resource::{Mac, Resource};
 
 /// The interfaces that the packet leaves through, and who takes it there.
@@ -72,6 +73,11 @@ pub(super) fn delivery(case: &mut Case<'_>, pod: &Pod) {
         return case.failed(dev.name.as_str(), what, cause.fix(fix));
     }
     link(case, end);
+    if dev.index != end.index
+        && let Some(cause) = unfound(node, end, dev, mac)
+    {
+        return case.failed(end.name.as_str(), cause.what.clone(), cause);
+    }
     if case.leg.is_bridged {
         return;
     }
@@ -84,12 +90,43 @@ pub(super) fn delivery(case: &mut Case<'_>, pod: &Pod) {
     if let Rules::Drop(cause) = rules {
         return case.failed(name, cause.what.clone(), cause);
     }
+    if let Some(cause) = mute(pod, known) {
+        return case.failed(name, format!("{} does not answer", pod.address), cause);
+    }
     if known == Known::Unanswered {
         case.symptom(name, format!("{} does not answer", pod.address));
     }
     if let Rules::Unknown(rules) = rules {
         case.unknown(name, may_drop(&rules));
     }
+}
+
+/// Why a pod does not say where it is.
+pub(super) fn mute(pod: &Pod, known: Known) -> Option<Cause> {
+    let own = own_link(pod).filter(|_| !matches!(known, Known::At(..)))?;
+    let why = "the pod answers no ARP request".to_owned();
+    if !own.has_arp {
+        return Some(remedies::within(pod, remedies::arp_off(&own.name, why)));
+    }
+    let network = &pod.network;
+    let value = network.effective(Family::Ipv4, own, "arp_ignore")?;
+    let is_ignored = value == IGNORES_ALL && pod.address.is_ipv4();
+    let key = network.decisive(Family::Ipv4, own, "arp_ignore", value);
+    let cause = || remedies::sysctl(Reason::ArpIgnore, key, value, 0, why);
+    is_ignored.then(|| remedies::within(pod, cause()))
+}
+
+/// A port that a bridge does not find, as it neither learns who is there nor sends there what is
+/// for others than it knows.
+fn unfound(node: &Network, end: &Link, bridge: &Link, mac: Mac) -> Option<Cause> {
+    let mut entries = node.entries.iter();
+    let is_known = entries.any(|(it, _)| match it {
+        Resource::Fdb(it) => it.master && it.lladdr == mac && it.dev == end.name,
+        _ => false,
+    });
+    let is_lost = !is_known && end.port.is_some_and(|it| !it.is_found);
+    let why = format!("{} does not know that {mac} is there", bridge.name);
+    is_lost.then(|| remedies::port_flood(&end.name, &bridge.name, "learning", why))
 }
 
 /// The port of a bridge that has a pod's hardware address, where that is not the pod's.

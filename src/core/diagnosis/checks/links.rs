@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::Case;
 use super::arp::{ANY, Door, Peer, Question, Rules, may_drop, rules_of_arp};
+use super::routes::unruled_local;
 use crate::diagnosis::observed::{Known, Link, Network, Pod, PortState};
 use crate::diagnosis::path::{layer_3, next_hop, node_end, own_link};
 use crate::diagnosis::remedies;
@@ -77,6 +78,9 @@ fn deaf(case: &mut Case<'_>, ingress: &Link) {
     let is_asked = is_asked && ingress.kind != "vxlan";
     let mut own = case.node().addresses(ingress).map(|it| it.address);
     if let Some(asked) = own.find(|it| it.is_ipv4() && is_asked) {
+        if let Some(cause) = unruled_local(case, asked) {
+            return case.failed(ingress.name.as_str(), cause.what.clone(), cause);
+        }
         let question = Question {
             asker: Peer::Host,
             asked: Peer::Node(Door {
@@ -158,6 +162,9 @@ pub(super) fn port(case: &mut Case<'_>, pod: &Pod, end: &Link) {
     }
 }
 
+/// The queue that drops all.
+pub(super) const BLACKHOLE: &str = "blackhole";
+
 /// Whether an interface can be used.
 pub(super) fn link(case: &mut Case<'_>, link: &Link) {
     let name = link.name.as_str();
@@ -187,6 +194,13 @@ pub(super) fn link(case: &mut Case<'_>, link: &Link) {
     {
         let cause = remedies::port_state(&link.name, &bridge.name, port.state);
         return case.failed(name, cause.what.clone(), cause);
+    }
+    if link.queue == BLACKHOLE {
+        return case.failed(
+            name,
+            format!("up, qdisc {BLACKHOLE}"),
+            remedies::queue(link),
+        );
     }
     let mut words = format!("up, mtu {}", link.mtu);
     for key in ["proxy_arp", "rp_filter"] {
@@ -224,6 +238,13 @@ pub(super) fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
     let door = Door { dev, port: None };
     let rules = asked_for(case, door, Peer::Host, hop, known);
     if let Rules::Drop(cause) = rules {
+        return case.failed(name.as_str(), cause.what.clone(), cause);
+    }
+    // What the kernel takes for a hardware address then is none.
+    let is_ethernet = dev.lladdr.is_some() && dev.kind != "vxlan";
+    if !dev.has_arp && is_ethernet && !matches!(known, Known::At(_, true)) {
+        let why = format!("the node does not ask for {hop}, and answers no request there");
+        let cause = remedies::arp_off(name, why);
         return case.failed(name.as_str(), cause.what.clone(), cause);
     }
     let Some(row) = case.rows.last_mut() else {

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::firewall::{Change, Tracking};
-use super::observed::{Link, Network, Observations, Packet, Pod, Service, Site};
+use super::observed::{Link, Network, Observations, Packet, Pod, Protocol, Service, Site};
 use super::passing::Now;
 use super::path::{Leg, node_end, own_link};
 use super::remedies;
@@ -58,16 +58,23 @@ const BRIDGE_CALLS: [(Family, &str); 2] = [
     (Family::Ipv4, "net.bridge.bridge-nf-call-iptables"),
     (Family::Ipv6, "net.bridge.bridge-nf-call-ip6tables"),
 ];
+/// Whether echo requests are not answered.
+pub const ECHO_IGNORED: [(Family, &str); 2] = [
+    (Family::Ipv4, "net.ipv4.icmp_echo_ignore_all"),
+    (Family::Ipv6, "net.ipv6.icmp.echo_ignore_all"),
+];
 const BRIDGE_CALLS_OF_ARP: &str = "net.bridge.bridge-nf-call-arptables";
 
 /// Those that are read of the node.
-pub(super) const NODE_KEYS: [&str; 6] = [
+pub(super) const NODE_KEYS: [&str; 8] = [
     IP_FORWARD,
     CONNTRACK_COUNT,
     CONNTRACK_MAX,
     BRIDGE_CALLS[0].1,
     BRIDGE_CALLS[1].1,
     BRIDGE_CALLS_OF_ARP,
+    ECHO_IGNORED[0].1,
+    ECHO_IGNORED[1].1,
 ];
 
 /// `EXDEV`: the reverse path filter.
@@ -178,6 +185,7 @@ impl<'a> Case<'a> {
     pub fn arrive(&mut self) {
         if !self.is_diverted || self.leg.is_reply {
             arriving(self);
+            echo(self);
         }
     }
 
@@ -232,6 +240,20 @@ impl<'a> Case<'a> {
     }
 }
 
+/// The queues that drop nothing while there is room, and what has them.
+const QUEUES: [&str; 10] = [
+    "",
+    "blackhole",
+    "fq",
+    "fq_codel",
+    "mq",
+    "mqprio",
+    "noop",
+    "noqueue",
+    "pfifo_fast",
+    "sfq",
+];
+
 /// What comes before the network stack, and may drop packets or send them another way.
 fn programs(case: &mut Case<'_>) {
     let leg = case.leg;
@@ -244,6 +266,10 @@ fn programs(case: &mut Case<'_>) {
     let links = links.into_iter().flatten().map(|it| (it.name.as_str(), it));
     let mut told = BTreeSet::new();
     for (place, link) in own.into_iter().chain(links) {
+        if case.is_lost && !QUEUES.contains(&link.queue.as_str()) {
+            let words = format!("what the qdisc {} drops is not known", link.queue);
+            case.unknown(place, words);
+        }
         if !link.programs.is_empty() && told.insert(place) {
             let all = link.programs.join(", ");
             let words = format!("programs or filters of {all} are not evaluated");
@@ -303,6 +329,31 @@ fn conntrack(case: &mut Case<'_>) {
         let why = format!("{count} connections are tracked: packets of new ones are dropped");
         let cause = remedies::sysctl(Reason::Conntrack, key, most, most.saturating_mul(2), why);
         case.failed("conntrack", format!("full: {count} of {most}"), cause);
+    }
+}
+
+/// Whether the destination answers echo requests.
+fn echo(case: &mut Case<'_>) {
+    let leg = case.leg;
+    let is_asked = !leg.is_reply && leg.packet.protocol == Protocol::Icmp;
+    let network = match leg.target {
+        Some(pod) => &pod.network,
+        None if leg.is_for_node() => case.node(),
+        None => return,
+    };
+    let mut keys = ECHO_IGNORED.into_iter();
+    let key = keys.find(|(family, _)| *family == case.family());
+    let key = key.and_then(|(_, key)| SysctlKey::parse(key).ok());
+    let value = |key: &SysctlKey| network.sysctl(key).filter(|it| *it != 0);
+    let ignored = key.and_then(|key| Some((value(&key)?, key)));
+    if let (true, Some((value, key))) = (is_asked, ignored) {
+        let why = "echo requests are not answered; other packets may be (--port)";
+        let cause = remedies::sysctl(Reason::EchoIgnored, key, value, 0, why);
+        let cause = match leg.target {
+            Some(pod) => remedies::within(pod, cause),
+            None => cause,
+        };
+        case.failed("echo", cause.what.clone(), cause);
     }
 }
 

@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 
 use super::arp::{Door, Peer, Question, Rules, may_drop, rules_of_arp};
-use super::links::{IGNORES_ALL, lost_bridge};
+use super::exit::mute;
+use super::links::{BLACKHOLE, IGNORES_ALL, lost_bridge};
 use super::{Case, named};
-use crate::diagnosis::observed::{Answer, Known, Link, Packet, Pod};
+use crate::diagnosis::observed::{Answer, Known, Link, Packet, Pod, Site};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
+use crate::diagnosis::probes;
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, decide};
 use crate::diagnosis::verdict::{Cause, Reason};
@@ -76,6 +78,11 @@ fn present<'a>(case: &mut Case<'a>, pod: &'a Pod) -> Option<&'a Link> {
         );
         let fix = remedies::in_pod(pod, format!("ip link set {} up", remedies::word(name)));
         case.failed(place, what, cause.fix(fix));
+        return None;
+    }
+    if own.queue == BLACKHOLE {
+        let cause = remedies::within(pod, remedies::queue(own));
+        case.failed(place, cause.what.clone(), cause);
         return None;
     }
     if pod.network.owner(address).is_none() {
@@ -301,10 +308,33 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
                         Cause::new(Reason::NextHop, what, why).fix(fix),
                     );
                 }
-                None => case.symptom(place, words),
+                None => match bridge
+                    .filter(|_| hop != to)
+                    .and_then(|bridge| misled(case, pod, bridge, hop))
+                {
+                    Some(cause) => case.failed(place, words, cause),
+                    None => case.symptom(place, words),
+                },
             }
         }
     }
+}
+
+/// The pod's gateway is not the bridge, which is in the pod's network.
+fn misled(case: &Case<'_>, pod: &Pod, bridge: &Link, hop: IpAddr) -> Option<Cause> {
+    let (node, own) = (case.node(), own_link(pod)?);
+    let mut addresses = node.addresses(bridge).filter(|it| it.contains(pod.address));
+    let gateway = addresses
+        .next()
+        .filter(|_| node.owner(hop).is_none())?
+        .address;
+    let what = format!("the pod's gateway is {hop}, {} has {gateway}", bridge.name);
+    let why = "no pod or host at the bridge answers for this address";
+    let fix = format!(
+        "ip route replace default via {gateway} dev {}",
+        remedies::word(&own.name)
+    );
+    Some(Cause::new(Reason::PodRoute, what, why).fix(remedies::in_pod(pod, fix)))
 }
 
 /// What the pod sends leaves it through another interface than its own, or not at all.
@@ -313,7 +343,15 @@ fn elsewhere(case: &mut Case<'_>, pod: &Pod, own: &Link, other: &Link) {
     let to = case.leg.packet.to;
     let what = format!("the route of {whose} to {to} leads through {}", other.name);
     case.is_diverted = true;
-    if !other.leads_nowhere() {
+    // Of the request, or of the reply to what came.
+    let is_sent = match case.leg.is_reply {
+        false => probes::was_sent(case.seen),
+        true => {
+            probes::came(case.seen).is_none() || probes::has_passed(case.seen, Site::Target, true)
+        }
+    };
+    let is_lost = case.seen.probes.as_ref().is_some_and(Result::is_ok) && !is_sent;
+    if !other.leads_nowhere() && !is_lost {
         let name = &own.name;
         let words = format!("{what}, not through {name}: where that leads is not known");
         return case.unknown(place, words);
@@ -389,16 +427,32 @@ fn of_rules(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> Rules {
     })
 }
 
+/// Whether requests of other ports of the bridge do not come to a pod.
+fn unheard(case: &Case<'_>, pod: &Pod, known: Known) -> Option<Cause> {
+    let end = node_end(case.node(), pod)?;
+    let (bridge, port) = (case.node().bridge(end)?, end.port?);
+    let (index, option, asked) = match case.family() {
+        Family::Ipv4 => (0, "bcast_flood", "ARP requests"),
+        Family::Ipv6 => (1, "mcast_flood", "neighbour solicitations"),
+    };
+    let is_lost = !port.gets_all[index] && !matches!(known, Known::At(..));
+    let why = format!("{asked} of other pods do not come to {}", pod.address);
+    is_lost.then(|| remedies::port_flood(&end.name, &bridge.name, option, why))
+}
+
 /// Why the node does not answer for a pod's next hop.
 pub(super) fn silence(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> Option<Cause> {
     let end = node_end(case.node(), pod)?;
     let dev = layer_3(case.node(), end);
     let is_asked = !matches!(known, Known::At(_, true));
-    if !is_asked || case.leg.is_bridged || lost_bridge(case.node(), pod, hop).is_some() {
+    if let Some(other) = case.leg.target.filter(|_| case.leg.is_bridged) {
+        return mute(other, known).or_else(|| unheard(case, other, known));
+    }
+    if !is_asked || lost_bridge(case.node(), pod, hop).is_some() {
         return None;
     }
     if !dev.has_arp {
-        return Some(remedies::arp_off(&dev.name, hop));
+        return Some(remedies::arp_off(&dev.name, remedies::unanswered(hop)));
     }
     let (family, name) = match hop {
         IpAddr::V4(_) => (Family::Ipv4, "proxy_arp"),

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use super::links::lost_bridge;
+use super::rules::is_private;
 use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
 use crate::diagnosis::firewall::Change;
-use crate::diagnosis::observed::{Answer, Link, Network, Pod};
+use crate::diagnosis::observed::{Answer, Link, Network, Packet, Pod};
 use crate::diagnosis::path::{layer_3, node_end};
 use crate::diagnosis::probes;
 use crate::diagnosis::remedies;
@@ -14,8 +15,12 @@ use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::model::{Errno, Family, SysctlKey, Value};
 use crate::resource::{Attribute, Prefix, RT_TABLE_MAIN, Resource, Route, State, table_number};
 
+/// `RT_TABLE_LOCAL`
+const RT_TABLE_LOCAL: u32 = 255;
 /// The priority of the rule that leads to the table `main`.
 const RULE_OF_MAIN: u32 = 32766;
+/// That of the rule to the table `local`.
+const RULE_OF_LOCAL: u32 = 0;
 /// `IFAPROT_KERNEL_RA`: the kernel has made the address of a router advertisement.
 const OF_ROUTER: &str = "2";
 
@@ -194,6 +199,9 @@ pub(super) fn route(case: &mut Case<'_>) {
         };
         return case.ok(place, words);
     }
+    if let Some(cause) = unruled_local(case, to) {
+        return case.failed(place, cause.what.clone(), cause);
+    }
     if !leg.mark.is_known {
         let by = leg.mark.by.as_ref().map_or("", |it| &it.why);
         let words = format!("{to}: rules of the routing ask for a mark that is not known: {by}");
@@ -205,10 +213,11 @@ pub(super) fn route(case: &mut Case<'_>) {
     let cause = match &leg.decision {
         // It knows rules that are not understood here.
         Decision::Nothing if matches!(leg.answer, Answer::Way(_)) => None,
-        Decision::Nothing => Some(no_route(case)),
+        Decision::Nothing => Some(thrown(case).unwrap_or_else(|| no_route(case))),
         Decision::Rule(rule) => Some(remedies::routing_rule(rule)),
         decision @ Decision::Route(route, _) => {
-            typed(route, decision.kind()).or_else(|| nowhere(case, route))
+            let cause = typed(route, decision.kind()).or_else(|| nowhere(case, route));
+            cause.or_else(|| past_tunnel(case, route))
         }
     };
     match (cause, leg.answer) {
@@ -220,6 +229,19 @@ pub(super) fn route(case: &mut Case<'_>) {
         (None, Answer::Unknown(why)) => case.unknown(place, format!("its route is unknown: {why}")),
         (None, Answer::Refused(errno)) => case.refused(place, *errno),
     }
+}
+
+/// What is for the node itself goes elsewhere.
+pub(super) fn unruled_local(case: &Case<'_>, to: IpAddr) -> Option<Cause> {
+    let packet = Packet {
+        to,
+        ..case.leg.packet.clone()
+    };
+    let iif = case.leg.ingress.map(|it| it.name.as_str());
+    let node = case.node();
+    let is_local = decide(node, &packet, iif, case.leg.mark.value).kind() == "local";
+    let is_own = !is_local && case.own.contains(&to);
+    is_own.then(|| unruled_to(case, (RT_TABLE_LOCAL, "local", RULE_OF_LOCAL), to))?
 }
 
 /// Neither a route to the destination nor a default route is there. The routes of an
@@ -256,48 +278,78 @@ fn no_route(case: &Case<'_>) -> Cause {
     };
     let what = format!("the node has no route to {to}");
     let any = remedies::plain(RT_TABLE_MAIN, any.network());
-    remedies::route_missing(Reason::NoRoute, any, None, what, &why)
+    let (dev, via) = gateway(node, case.family()).unzip();
+    remedies::route_missing(Reason::NoRoute, any, [dev, via], what, &why)
+}
+
+/// The only gateway that other routes go through, and its interface.
+fn gateway(node: &Network, family: Family) -> Option<(String, String)> {
+    let mut found = node.entries.iter().filter_map(|it| match it {
+        (Resource::Route(route), Some(state)) if route.to.family() == family => {
+            let via = state.get(Attribute::Via)?.as_str().to_owned();
+            let dev = state.interfaces().next()?;
+            let is_out = uplinks(node, family).any(|it| it.name.as_str() == dev);
+            is_out.then(|| (dev.to_owned(), via))
+        }
+        _ => None,
+    });
+    let first = found.next()?;
+    found.all(|it| it == first).then_some(first)
 }
 
 /// The table main has a route, and no rule leads there; or a rule has it skip those that lead to one.
 fn unruled(case: &Case<'_>) -> Option<Cause> {
     let (node, leg) = (case.node(), case.leg);
-    let (packet, family) = (&leg.packet, case.family());
+    let packet = &leg.packet;
     let iif = leg.ingress.map(|it| it.name.as_str());
     if let Some((rule, route)) = routing::skipping(node, packet, iif, leg.mark.value) {
         return Some(remedies::skipping_rule(rule, &named_route(route)));
     }
+    unruled_to(case, (RT_TABLE_MAIN, "main", RULE_OF_MAIN), packet.to)
+}
+
+/// A table has a route, and no rule leads there.
+fn unruled_to(
+    case: &Case<'_>,
+    (table, name, priority): (u32, &str, u32),
+    to: IpAddr,
+) -> Option<Cause> {
+    let (node, leg, family) = (case.node(), case.leg, case.family());
+    let (packet, iif) = (&leg.packet, leg.ingress.map(|it| it.name.as_str()));
     let mut rules = node.entries.iter().filter_map(|(it, _)| match it {
         Resource::Rule(rule) if rule.family == family => Some(rule),
         _ => None,
     });
     // One that leads there may ask for what is not known here.
     let may_lead = rules.any(|rule| {
-        let table = rule.get("table").and_then(table_number);
+        let own = rule.get("table").and_then(table_number);
         let is_whole = ["suppress_prefixlength", "suppress_ifgroup"];
         let is_whole = is_whole.iter().all(|it| rule.get(it).is_none());
         let is_met = routing::meets(rule, packet, iif, leg.mark.value) != Some(false);
-        table == Some(RT_TABLE_MAIN) && is_whole && is_met
+        own == Some(table) && is_whole && is_met
     });
     if may_lead {
         return None;
     }
-    let (route, _) = look_up(node, RT_TABLE_MAIN, packet.to)?;
+    let (route, _) = look_up(node, table, to)?;
     let what = format!(
-        "no rule leads to table main, which has {}",
-        named_route(route)
+        "no rule leads to table {name}, which has {}",
+        match table {
+            RT_TABLE_LOCAL => to.to_string(),
+            _ => named_route(route),
+        }
     );
     let option = match family {
         Family::Ipv4 => "",
         Family::Ipv6 => " -6",
     };
     let why = "the rule that the kernel begins with was deleted";
-    let fix = format!("ip{option} rule add from all lookup main priority {RULE_OF_MAIN}");
+    let fix = format!("ip{option} rule add from all lookup {name} priority {priority}");
     Some(Cause::new(Reason::RuleMissing, what, why).fix(fix).keep([
         "[[rule]]".to_owned(),
-        format!("priority = {RULE_OF_MAIN}"),
+        format!("priority = {priority}"),
         format!("family = \"{}\"", family.as_str()),
-        "table = \"main\"".to_owned(),
+        format!("table = \"{name}\""),
     ]))
 }
 
@@ -385,6 +437,54 @@ fn nowhere(case: &Case<'_>, route: &Route) -> Option<Cause> {
         remedies::word(dev)
     );
     Some(remedies::route(Reason::RouteType, route, what, fix))
+}
+
+/// A pod of another node has no route but the default one, and a tunnel should have it.
+fn past_tunnel(case: &Case<'_>, route: &Route) -> Option<Cause> {
+    let (node, IpAddr::V4(to)) = (case.node(), case.leg.packet.to) else {
+        return None;
+    };
+    if case.leg.is_reply || !is_private(to.into()) {
+        return None;
+    }
+    let is_near = |it: IpAddr, length| {
+        let to = Prefix {
+            length,
+            ..Prefix::whole(to.into())
+        };
+        to.network().contains(it)
+    };
+    let tunnels = node.links.iter().filter(|it| it.kind == "vxlan");
+    let mut down = tunnels.filter(|it| !it.is_up);
+    let has_pods = |it: &&Link| node.addresses(it).any(|it| is_near(it.address, 16));
+    if let Some(tunnel) = down.find(has_pods).filter(|_| route.to.length == 0) {
+        return Some(remedies::link_down(tunnel));
+    }
+    node.entries.iter().find_map(|(it, _)| {
+        let Resource::Neighbour(it) = it else {
+            return None;
+        };
+        let dev = node.link(it.dev.as_str())?;
+        let is_out = case.leg.egress.is_some_and(|it| it.index == dev.index);
+        if dev.kind != "vxlan" || is_out || !is_near(it.to, 24) {
+            return None;
+        }
+        let what = format!("no route to {to} goes through {}", dev.name);
+        let why = format!(
+            "{} goes elsewhere, and the node with {} is behind {}",
+            named_route(route),
+            it.to,
+            dev.name
+        );
+        let cause = Cause::new(Reason::NoRoute, what, why);
+        Some(cause.fix("restart the network plugin on this node"))
+    })
+}
+
+/// A route of the table main that has others looked for in tables where there is none.
+fn thrown(case: &Case<'_>) -> Option<Cause> {
+    let (route, state) = look_up(case.node(), RT_TABLE_MAIN, case.leg.packet.to)?;
+    typed(route, Decision::Route(route, state).kind()).filter(|_| route.to.length > 0)
 }
 
 /// A route of a type that leads nowhere.
@@ -536,7 +636,8 @@ pub(super) fn route_to_pod(case: &mut Case<'_>, place: &str, pod: &Pod) {
                 what.push_str(&format!(" in table {}", remedies::table_word(table)));
             }
             let why = format!("packets to the pod go elsewhere: {leads}");
-            remedies::route_missing(Reason::PodRouteMissing, route, Some(&dev.name), what, &why)
+            let dev = [Some(dev.name.to_string()), None];
+            remedies::route_missing(Reason::PodRouteMissing, route, dev, what, &why)
         }
     };
     // A way elsewhere is the default route, or that of a larger network.

@@ -11,7 +11,7 @@ use crate::diagnosis::observed::{Known, Link, Network, Packet, Protocol};
 use crate::diagnosis::passing::{INPUT, Now, OUTPUT};
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, decide};
-use crate::diagnosis::verdict::{Level, Reason};
+use crate::diagnosis::verdict::{Cause, Level, Reason};
 use crate::resource::{Attribute, Mac, Prefix, RT_TABLE_MAIN, Resource};
 
 /// Whether a tunnel knows the other node, and whether what it sends gets there.
@@ -105,6 +105,14 @@ pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
         return;
     };
     let node = case.node();
+    if let Some(own) = tunnel.tunnel_source.filter(|it| !case.own.contains(it)) {
+        let name = &tunnel.name;
+        let what = format!("{name} sends from {own}, which no interface of the node has");
+        let why = "the tunnel's own packets are not sent: the node had this address before";
+        let cause = Cause::new(Reason::TunnelSource, &what, why);
+        let fix = format!("give the node {own} again, or restart the network plugin");
+        return case.failed(name.as_str(), what, cause.fix(fix));
+    }
     let decision = decide(node, &packet, None, 0);
     let Some(dev) = decision.dev().and_then(|dev| node.link(dev.as_str())) else {
         let whole = Prefix::whole(remote);
@@ -119,7 +127,7 @@ pub(super) fn underlay(case: &mut Case<'_>, tunnel: &Link, remote: IpAddr) {
         let missing = || {
             let why = "the tunnel's own packets go nowhere";
             let route = remedies::plain(RT_TABLE_MAIN, whole);
-            remedies::route_missing(Reason::NoRoute, route, None, what.clone(), why)
+            remedies::route_missing(Reason::NoRoute, route, [None, None], what.clone(), why)
         };
         return case.failed("tunnel", what.clone(), cause.unwrap_or_else(missing));
     };

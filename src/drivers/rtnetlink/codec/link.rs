@@ -6,10 +6,11 @@ use nix::libc::{
     IFLA_ADDRESS as ADDRESS, IFLA_EXT_MASK as EXT_MASK, IFLA_IFNAME as IFNAME,
     IFLA_INFO_DATA as INFO_DATA, IFLA_INFO_KIND as INFO_KIND, IFLA_INFO_SLAVE_DATA as PORT_DATA,
     IFLA_INFO_SLAVE_KIND as PORT_KIND, IFLA_LINK as LINK, IFLA_LINK_NETNSID as LINK_NETNSID,
-    IFLA_LINKINFO as LINKINFO, IFLA_MASTER as MASTER, IFLA_MTU as MTU, IFLA_XDP as XDP,
+    IFLA_LINKINFO as LINKINFO, IFLA_MASTER as MASTER, IFLA_MTU as MTU, IFLA_QDISC as QDISC,
+    IFLA_XDP as XDP,
 };
 
-use super::field::{Form, number, until_nul, word};
+use super::field::{Form, ip, number, until_nul, word};
 use super::{Found, GET_LINK, Request, SET_LINK, Unwritable, index_of};
 use crate::diagnosis::observed::{self, Port, PortState};
 use crate::drivers::rtnetlink::links::{Link, Links};
@@ -20,12 +21,18 @@ use crate::resource::{Attribute, Mac, Name, Resource, State};
 const HEADER: usize = 16;
 /// `IFLA_XDP_ATTACHED`
 const XDP_ATTACHED: u16 = 2;
-/// `IFLA_VXLAN_PORT`
+/// `IFLA_VXLAN_LOCAL`, `IFLA_VXLAN_PORT` and `IFLA_VXLAN_LOCAL6`
+const VXLAN_LOCAL: u16 = 4;
 const VXLAN_PORT: u16 = 15;
+const VXLAN_LOCAL6: u16 = 17;
 /// `IFLA_BR_NF_CALL_IPTABLES`, `IFLA_BR_NF_CALL_IP6TABLES` and `IFLA_BR_NF_CALL_ARPTABLES`
 const BRIDGE_CALLS: [u16; 3] = [36, 37, 38];
-/// `IFLA_BRPORT_STATE` and `IFLA_BRPORT_ISOLATED`
+/// `IFLA_BRPORT_STATE`, `_LEARNING`, `_UNICAST_FLOOD`, `_MCAST_FLOOD`, `_BCAST_FLOOD` and `_ISOLATED`
 const PORT_STATE: u16 = 1;
+const PORT_LEARNING: u16 = 8;
+const PORT_UNICASTS: u16 = 9;
+const PORT_MULTICASTS: u16 = 27;
+const PORT_BROADCASTS: u16 = 30;
 const PORT_ISOLATED: u16 = 33;
 /// `BR_STATE_*` of linux/if_bridge.h, from 0 on.
 const PORT_STATES: [PortState; 5] = [
@@ -80,6 +87,7 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
             LINK => link.peer = word(value),
             LINK_NETNSID => link.peer_space = word(value).map(u32::cast_signed),
             MASTER => link.master = word(value),
+            QDISC => link.queue = Form::Text.show(value).unwrap_or_default(),
             LINKINFO => {
                 link.port = port(value).filter(|_| flags & RUNNING != 0);
                 let kind = attributes(value).find(|(kind, _)| *kind == INFO_KIND);
@@ -87,9 +95,16 @@ pub fn inspect_link(payload: &[u8]) -> Option<observed::Link> {
                 link.kind = name.unwrap_or_default();
                 let data = attributes(value).find(|(kind, _)| *kind == INFO_DATA);
                 if let Some((_, data)) = data.filter(|_| link.kind == "vxlan") {
-                    let port = attributes(data).find(|(kind, _)| *kind == VXLAN_PORT);
-                    let port = port.and_then(|(_, port)| port.first_chunk());
-                    link.tunnel_port = port.map(|port| u16::from_be_bytes(*port));
+                    for (kind, value) in attributes(data) {
+                        match kind {
+                            VXLAN_LOCAL | VXLAN_LOCAL6 => link.tunnel_source = ip(value),
+                            VXLAN_PORT => {
+                                let port = value.first_chunk();
+                                link.tunnel_port = port.map(|port| u16::from_be_bytes(*port));
+                            }
+                            _ => {}
+                        }
+                    }
                 }
                 if let Some((_, data)) = data.filter(|_| link.kind == "bridge") {
                     let is_on = |it| attributes(data).any(|(kind, on)| kind == it && on == [1]);
@@ -115,10 +130,14 @@ fn port(info: &[u8]) -> Option<Port> {
     let is_port = Form::Text.show(of(PORT_KIND)?).as_deref() == Some("bridge");
     let data = of(PORT_DATA).filter(|_| is_port)?;
     let byte = |kind| attributes(data).find(|it| it.0 == kind)?.1.first().copied();
+    // Older kernels lack some.
+    let is_on = |kind| byte(kind).is_none_or(|it| it != 0);
     Some(Port {
         state: *PORT_STATES.get(usize::from(byte(PORT_STATE)?))?,
         // Kernels before 4.18 have none.
         is_isolated: byte(PORT_ISOLATED).is_some_and(|it| it != 0),
+        is_found: is_on(PORT_LEARNING) || is_on(PORT_UNICASTS),
+        gets_all: [PORT_BROADCASTS, PORT_MULTICASTS].map(is_on),
     })
 }
 
