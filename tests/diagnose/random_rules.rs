@@ -348,16 +348,16 @@ fn compare(
                     true => ("eth0", POD_LINK),
                     false => (POD_LINK, "eth0"),
                 };
-                let traffic = Traffic {
+                let mut traffic = Traffic {
                     iif: Some(iif),
                     oif: Some(oif),
-                    // Either is forwarded once.
-                    ttl: Some(63),
                     ..Traffic::new(&packet, is_reply, &nobody)
                 };
+                // Either is forwarded once.
+                traffic.state.ttl = Some(63);
                 let chain = format!("r{index}");
                 let outcome = firewall.outcome(ruleset, table, &chain, &traffic);
-                let Mark { value, known } = outcome.mark;
+                let Mark { value, known } = outcome.state.mark;
                 let is_judged = outcome.unsure.is_empty() && known & MET != 0;
                 is_judged.then_some(u64::from(value & MET != 0))
             };

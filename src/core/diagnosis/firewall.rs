@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub(super) use super::matching::is_of_program;
-pub use super::matching::{Arp, Mark, PAYLOAD, Tracking, Traffic};
+pub use super::matching::{Arp, LISTING, Labels, Mark, PAYLOAD, Tracking, Traffic};
 use super::matching::{Match, Matching, parse_mark};
 use super::native;
 use super::packet::Seen;
@@ -185,12 +185,8 @@ pub struct Outcome {
     pub by: Option<Place>,
     /// Rules of another outcome that may match before.
     pub unsure: Vec<Place>,
-    /// Its mark then.
-    pub mark: Mark,
-    /// Its time to live then.
-    pub ttl: Option<u8>,
-    /// How it is tracked then.
-    pub tracking: Tracking,
+    /// What is changed of it then.
+    pub state: Labels,
     /// The rules that have changed it.
     pub changed: BTreeMap<Change, Place>,
 }
@@ -202,9 +198,7 @@ impl Outcome {
             fate: Fate::Accepted,
             by: None,
             unsure: Vec::new(),
-            mark: traffic.mark,
-            ttl: traffic.ttl,
-            tracking: traffic.tracking,
+            state: traffic.state,
             changed: BTreeMap::new(),
         }
     }
@@ -219,6 +213,8 @@ pub enum Change {
     Ttl,
     /// Whether it is tracked.
     Tracking,
+    /// In which zone.
+    Zone,
 }
 
 /// How many rules are followed: those that call each other in a circle end there.
@@ -347,9 +343,7 @@ impl Firewall {
             fate,
             by,
             unsure: unsure.map(|(_, place)| place).collect(),
-            mark: walk.traffic.mark,
-            ttl: walk.traffic.ttl,
-            tracking: walk.traffic.tracking,
+            state: walk.traffic.state,
             changed: changed.collect(),
         };
         (outcome, walk.ends)
@@ -450,7 +444,7 @@ impl Firewall {
                 let (words, _) = all.find(|(_, target)| translates(target))?;
                 let mut traffic = *traffic;
                 // It may be set on the way there.
-                traffic.mark.known = 0;
+                traffic.state.mark = Mark::UNKNOWN;
                 let mut matching = Matching::new(&self.sets, &traffic);
                 matching.all(words);
                 Some(Translator {
@@ -628,15 +622,14 @@ impl<'a> Walk<'a> {
             "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Fate::Translated,
             "QUEUE" | "NFQUEUE" | "TPROXY" | "SYNPROXY" => Fate::Elsewhere,
             "RETURN" => return self.leave(step, is_certain),
-            "MARK" => {
-                self.changed.insert(Change::Mark, step);
-                self.set_mark(target.options, is_certain);
+            "MARK" | "CONNMARK" => {
+                self.set_mark(step, target, is_certain);
                 return Next::On;
             }
             "TTL" | "HL" => {
                 self.changed.insert(Change::Ttl, step);
-                let ttl = target.ttl(self.traffic.ttl);
-                self.traffic.ttl = ttl.filter(|_| is_certain);
+                let ttl = target.ttl(self.traffic.state.ttl);
+                self.traffic.state.ttl = ttl.filter(|_| is_certain);
                 return Next::On;
             }
             // Neither translation nor the state of a connection is as for others then.
@@ -644,16 +637,20 @@ impl<'a> Walk<'a> {
                 match is_certain {
                     true => {
                         self.changed.insert(Change::Tracking, step);
-                        self.traffic.tracking = Tracking::Exempt;
+                        self.traffic.state.tracking = Tracking::Exempt;
                     }
                     false => self.doubt(Fate::Elsewhere, step),
                 }
                 return Next::On;
             }
-            "CONNMARK" => {
-                if target.options.iter().any(|it| it == "--restore-mark") {
-                    self.changed.insert(Change::Mark, step);
-                    self.traffic.mark.known &= !target.restored();
+            "CT" if target.option("--zone").is_some() => {
+                let zone = target.option("--zone").and_then(|it| it.parse().ok());
+                match zone.filter(|_| is_certain) {
+                    Some(zone) => {
+                        self.changed.insert(Change::Zone, step);
+                        self.traffic.state.zone = zone;
+                    }
+                    None => self.doubt(Fate::Elsewhere, step),
                 }
                 return Next::On;
             }
@@ -714,33 +711,19 @@ impl<'a> Walk<'a> {
         found
     }
 
-    fn set_mark(&mut self, options: &[String], is_certain: bool) {
-        let mark = &mut self.traffic.mark;
-        let [how, value, ..] = options else {
-            mark.known = 0;
+    fn set_mark(&mut self, step: Step<'a>, target: &Target<'_>, is_certain: bool) {
+        let state = &mut self.traffic.state;
+        if target.name == "CONNMARK" && state.tracking != Tracking::Tracked {
             return;
+        }
+        let (is_of_packet, mark) = target.mark(*state);
+        let own = match is_of_packet {
+            true => &mut state.mark,
+            false => &mut state.connmark,
         };
-        let Some((value, mask)) = parse_mark(value) else {
-            mark.known = 0;
-            return;
-        };
-        let (value, mask) = match how.as_str() {
-            "--set-xmark" => (mark.value & !mask ^ value, mask | value),
-            "--set-mark" => (mark.value & !mask | value, mask | value),
-            "--or-mark" => (mark.value | value, value),
-            "--and-mark" => (mark.value & value, !value),
-            _ => {
-                mark.known = 0;
-                return;
-            }
-        };
-        match is_certain {
-            // What was unknown of the bits that are set is known now.
-            true => {
-                mark.value = value;
-                mark.known |= mask;
-            }
-            false => mark.known &= !mask,
+        *own = if is_certain { mark } else { own.or(mark) };
+        if is_of_packet {
+            self.changed.insert(Change::Mark, step);
         }
     }
 }
@@ -807,13 +790,34 @@ impl Target<'_> {
         }
     }
 
-    /// The bits of the mark that it takes from the connection.
-    fn restored(&self) -> u32 {
-        let options = self.options.iter();
-        let mask = options.skip_while(|it| *it != "--nfmask").nth(1);
-        mask.map_or(u32::MAX, |it| {
-            parse_mark(it).map_or(u32::MAX, |(mask, _)| mask)
-        })
+    /// The value of an option.
+    fn option(&self, name: &str) -> Option<&str> {
+        let mut options = self.options.iter();
+        options.find(|it| *it == name)?;
+        options.next().map(String::as_str)
+    }
+
+    /// The mark that it gives a packet, or its connection; and whether it is the packet's.
+    fn mark(&self, Labels { mark, connmark, .. }: Labels) -> (bool, Mark) {
+        let is_of_packet = self.name == "MARK";
+        let own = if is_of_packet { mark } else { connmark };
+        let mask = |name| {
+            let mask = self.option(name).and_then(parse_mark);
+            mask.map_or(u32::MAX, |(mask, _)| mask)
+        };
+        let [of_packet, of_connection] = ["--nfmask", "--ctmask"].map(mask);
+        match self.options {
+            [how, ..] if how == "--restore-mark" => (
+                true,
+                mark.replaced(of_packet, connmark.masked(of_connection)),
+            ),
+            [how, ..] if how == "--save-mark" => (
+                false,
+                connmark.replaced(of_connection, mark.masked(of_packet)),
+            ),
+            [how, value, ..] => (is_of_packet, own.set(how, value)),
+            _ => (is_of_packet, Mark::UNKNOWN),
+        }
     }
 
     /// Whether the packet belongs to no connection then.
@@ -1079,6 +1083,27 @@ mod tests {
             ),
             (
                 "-A FORWARD -m connmark --mark 0x10000/0x10000 -j DROP",
+                "Accepted filter FORWARD policy; ",
+            ),
+            (
+                "-A FORWARD -j MARK --set-xmark 0x30/0x30\n\
+                 -A FORWARD -j CONNMARK --save-mark --nfmask 0x10 --ctmask 0xff\n\
+                 -A FORWARD -m connmark --mark 0x10 -j DROP",
+                "Dropped filter FORWARD rule 3; ",
+            ),
+            (
+                "-A FORWARD -j CONNMARK --set-xmark 0x80/0x80\n\
+                 -A FORWARD -j CONNMARK --restore-mark --nfmask 0xf0 --ctmask 0xf0\n\
+                 -A FORWARD -m mark --mark 0x80/0xf0 -j DROP",
+                "Dropped filter FORWARD rule 3; ",
+            ),
+            (
+                "-A FORWARD -m limit --limit 5/sec -j CONNMARK --set-xmark 0x80/0x80\n\
+                 -A FORWARD -m connmark --mark 0x80/0x80 -j DROP",
+                "Accepted filter FORWARD policy; filter FORWARD rule 2",
+            ),
+            (
+                "-A FORWARD -m limit --limit 5/sec -j CT --zone 1",
                 "Accepted filter FORWARD policy; filter FORWARD rule 1",
             ),
             (

@@ -55,7 +55,7 @@ fn along(seen: &Observations, legs: &[Leg<'_>; 2], own: &BTreeSet<IpAddr>) -> (V
     let (mut is_translated, mut is_diverted, mut is_redirected) = (false, false, false);
     let is_lost = probes::is_lost(seen, legs);
     let is_answered = probes::returned(seen) > 0;
-    let mut exempt = BTreeMap::new();
+    let mut asked = BTreeMap::new();
     // It is the pod that does not take them in.
     let is_back = seen.probes.as_ref().is_some_and(|it| {
         let probes = it.as_ref().ok();
@@ -66,7 +66,7 @@ fn along(seen: &Observations, legs: &[Leg<'_>; 2], own: &BTreeSet<IpAddr>) -> (V
         case.is_translated = is_translated;
         case.is_diverted |= is_diverted;
         (case.is_lost, case.is_answered) = (is_lost, is_answered);
-        case.exempt = std::mem::take(&mut exempt);
+        case.asked = std::mem::take(&mut asked);
         case.check();
         if !leg.is_reply {
             case.arrive();
@@ -81,7 +81,7 @@ fn along(seen: &Observations, legs: &[Leg<'_>; 2], own: &BTreeSet<IpAddr>) -> (V
         is_translated = case.is_translated;
         is_diverted |= case.is_diverted;
         is_redirected |= case.is_redirected;
-        exempt = case.exempt;
+        asked = case.asked;
         let mut found = case.rows;
         // A trace shows what was.
         if seen.node.link(CILIUM).is_some() && !matches!(seen.trace, Some(Ok(_))) {

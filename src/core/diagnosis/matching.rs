@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
-use super::native::{FAMILY, address_range};
+use super::native::{CONNMARK, FAMILY, address_range};
 use super::packet::{Packet, Protocol, Seen};
 use crate::model::facts::integer;
-use crate::resource::{Attribute, Prefix, SetName, SetType, State};
+use crate::resource::{Attribute, Mac, Prefix, SetName, State};
 
 /// How many bytes a probe has behind its headers.
 pub const PAYLOAD: u32 = 12;
 
 /// The matches of iptables that without an option match whatever their protocol has.
 const PLAIN: [&str; 6] = ["tcp", "udp", "udplite", "sctp", "icmp", "icmp6"];
+
+/// The type of a set whose members are sets.
+pub const LISTING: &str = "list:set";
 
 /// What asks for the program of a packet, in the words of iptables, and of nft behind `--`.
 const OF_PROGRAMS: [&str; 7] = [
@@ -57,6 +60,34 @@ pub enum Tracking {
     NotYet,
 }
 
+/// What rules may change of a packet that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Labels {
+    /// Its mark.
+    pub mark: Mark,
+    /// That of its connection.
+    pub connmark: Mark,
+    /// Its time to live, where it is known.
+    pub ttl: Option<u8>,
+    /// Whether it is tracked as one of a connection.
+    pub tracking: Tracking,
+    /// In which zone.
+    pub zone: u16,
+}
+
+impl Labels {
+    /// Those of a packet which has met no rule.
+    pub fn new(ttl: Option<u8>) -> Labels {
+        Labels {
+            mark: Mark::NONE,
+            connmark: Mark::NONE,
+            ttl,
+            tracking: Tracking::Tracked,
+            zone: 0,
+        }
+    }
+}
+
 /// A packet at one hook.
 #[derive(Debug, Clone, Copy)]
 pub struct Traffic<'a> {
@@ -82,17 +113,17 @@ pub struct Traffic<'a> {
     pub is_untranslated: bool,
     /// Whether a program of this namespace sends it, or gets it: its user is not known.
     pub has_program: bool,
-    /// Whether it is tracked as one of a connection.
-    pub tracking: Tracking,
+    /// What rules may change of it.
+    pub state: Labels,
+    /// The hardware address that it has come from, where that is known.
+    pub mac: Option<Mac>,
+    /// The port of a bridge that it came in through, where that and the rules for it are known.
+    pub port_in: Option<&'a str>,
     /// Whether it is one of ARP: its addresses are those that it is about. One that is not
     /// specified is not known.
     pub arp: Option<Arp>,
-    /// Its time to live there, where it is known.
-    pub ttl: Option<u8>,
     /// How long it is with the header of IP, where it is not one that is sent first.
     pub length: Option<u32>,
-    /// Its mark.
-    pub mark: Mark,
     /// Which addresses are the node's own.
     pub own: &'a BTreeSet<IpAddr>,
 }
@@ -112,21 +143,28 @@ impl<'a> Traffic<'a> {
             is_data: false,
             is_untranslated: false,
             has_program: false,
-            tracking: Tracking::Tracked,
+            state: Labels::new(None),
+            mac: None,
+            port_in: None,
             arp: None,
-            ttl: None,
             length: None,
-            mark: Mark::NONE,
             own,
         }
     }
 }
 
-impl Traffic<'_> {
+impl<'a> Traffic<'a> {
+    /// It as one of a connection.
+    pub fn tracked(&self) -> Traffic<'a> {
+        let mut other = *self;
+        other.state.tracking = Tracking::Tracked;
+        other
+    }
+
     /// Whether it opens a connection: only such packets meet the rules that translate.
     pub fn opens(&self) -> bool {
         let is_first = !self.is_reply && !self.is_error && !self.is_data;
-        is_first && self.tracking == Tracking::Tracked
+        is_first && self.state.tracking == Tracking::Tracked
     }
 }
 
@@ -153,6 +191,59 @@ impl Mark {
         value: 0,
         known: u32::MAX,
     };
+
+    /// One of which nothing is known.
+    pub const UNKNOWN: Mark = Mark { value: 0, known: 0 };
+
+    /// The bits of a mask alone.
+    pub fn masked(self, mask: u32) -> Mark {
+        Mark {
+            value: self.value & mask,
+            known: self.known | !mask,
+        }
+    }
+
+    /// Without those of a mask, and with another by exclusive or, as the kernel sets marks.
+    pub fn replaced(self, mask: u32, other: Mark) -> Mark {
+        Mark {
+            value: self.value & !mask ^ other.value,
+            known: (self.known | mask) & other.known,
+        }
+    }
+
+    /// What is known of it where it may be another.
+    pub fn or(self, other: Mark) -> Mark {
+        Mark {
+            known: self.known & other.known & !(self.value ^ other.value),
+            ..self
+        }
+    }
+
+    /// As an option of the targets MARK and CONNMARK sets it.
+    pub fn set(self, option: &str, value: &str) -> Mark {
+        let Some((value, mask)) = parse_mark(value) else {
+            return Mark::UNKNOWN;
+        };
+        let (mask, value) = match option {
+            "--set-xmark" => (mask, value),
+            "--set-mark" => (mask | value, value),
+            "--or-mark" => (value, value),
+            "--and-mark" => (!value, 0),
+            _ => return Mark::UNKNOWN,
+        };
+        let known = u32::MAX;
+        self.replaced(mask, Mark { value, known })
+    }
+
+    /// Whether it has a value in the bits of a mask.
+    fn is(self, value: u32, mask: u32) -> Match {
+        let differs = (self.value ^ value) & mask;
+        match (differs & self.known != 0, mask & !self.known) {
+            (true, _) => Match::No,
+            (false, 0) => Match::Yes,
+            _ => Match::Unknown,
+        }
+    }
 }
 
 /// `VALUE/MASK`
@@ -166,7 +257,7 @@ pub(super) fn parse_mark(text: &str) -> Option<(u32, u32)> {
 pub(super) struct Matching<'a> {
     sets: &'a BTreeMap<SetName, Seen<State>>,
     traffic: &'a Traffic<'a>,
-    /// Whether `--mark` means the mark of the connection, which is not known.
+    /// Whether `--mark` means the mark of the connection.
     is_connmark: bool,
     /// Whether all match.
     pub result: Match,
@@ -240,18 +331,17 @@ impl<'a> Matching<'a> {
             "-m" | "--comment" => Match::Yes,
             "-i" => is(traffic.iif.is_some_and(|own| meets_name(value, own))),
             "-o" => is(traffic.oif.is_some_and(|own| meets_name(value, own))),
-            "--mark" => match parse_mark(value) {
-                Some((value, mask)) if !self.is_connmark => {
-                    let own = traffic.mark;
-                    let differs = (own.value ^ value) & mask;
-                    match (differs & own.known != 0, mask & !own.known) {
-                        (true, _) => Match::No,
-                        (false, 0) => Match::Yes,
-                        _ => Match::Unknown,
-                    }
-                }
-                _ => Match::Unknown,
-            },
+            CONNMARK | "--mark" => {
+                let is_of_packet = option != CONNMARK && !self.is_connmark;
+                let own = match (is_of_packet, traffic.state.tracking) {
+                    (true, _) => traffic.state.mark,
+                    (false, Tracking::Tracked) => traffic.state.connmark,
+                    // It has no connection.
+                    (false, _) => Mark::UNKNOWN,
+                };
+                let asked = parse_mark(value);
+                asked.map_or(Match::Unknown, |(value, mask)| own.is(value, mask))
+            }
             FAMILY => is(value
                 == match (traffic.arp, traffic.to) {
                     (Some(_), _) => "arp",
@@ -259,8 +349,8 @@ impl<'a> Matching<'a> {
                     (None, IpAddr::V6(_)) => "ip6",
                 }),
             _ if traffic.arp.is_some() => self.of_arp(option, value),
-            "-s" => is_in(value, traffic.from),
-            "-d" => is_in(value, traffic.to),
+            "-s" | "--src-range" => is_in(value, traffic.from),
+            "-d" | "--dst-range" => is_in(value, traffic.to),
             "-p" => is(self.is_protocol(value)),
             "-f" => Match::No,
             "--dport" | "--dports" | "--destination-port" if !traffic.is_reply => self.port(value),
@@ -272,8 +362,23 @@ impl<'a> Matching<'a> {
                 false => Match::No,
             },
             "--match-set" => self.set(values),
-            "--dst-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.to)),
-            "--src-type" if value == "LOCAL" => is(traffic.own.contains(&traffic.from)),
+            "--dst-type" => self.has_type(value, traffic.to),
+            "--src-type" => self.has_type(value, traffic.from),
+            "--mac-source" => match (traffic.mac, Mac::parse(value)) {
+                (Some(own), Some(asked)) => is(own == asked),
+                _ => Match::Unknown,
+            },
+            "--physdev-in" => {
+                let own = traffic.port_in;
+                own.map_or(Match::Unknown, |own| is(meets_name(value, own)))
+            }
+            // How often is what the others say.
+            "--mode" => Match::Yes,
+            "--probability" => match value.parse::<f64>() {
+                Ok(share) if share >= 1.0 => Match::Yes,
+                Ok(share) if share <= 0.0 => Match::No,
+                _ => Match::Unknown,
+            },
             "--icmp-type" | "--icmpv6-type" => {
                 let own: u8 = match (traffic.to, traffic.is_reply) {
                     (IpAddr::V4(_), _) if traffic.is_error => 3,
@@ -296,6 +401,23 @@ impl<'a> Matching<'a> {
             "--ttl-lt" | "--hl-lt" => self.ttl(|own| compared(value, |it| own < it)),
             "--ttl-gt" | "--hl-gt" => self.ttl(|own| compared(value, |it| own > it)),
             _ => Match::Unknown,
+        }
+    }
+
+    /// Whether an address has one of these types, as far as routes of other types do not matter.
+    fn has_type(&self, list: &str, address: IpAddr) -> Match {
+        let own = match address {
+            _ if self.traffic.own.contains(&address) || address.is_loopback() => "LOCAL",
+            _ if address.is_multicast() => "MULTICAST",
+            _ => "UNICAST",
+        };
+        let mut types = list.split(',');
+        match types.clone().any(|it| it == own) {
+            true => Match::Yes,
+            false if types.all(|it| ["LOCAL", "MULTICAST", "UNICAST", "UNSPEC"].contains(&it)) => {
+                Match::No
+            }
+            false => Match::Unknown,
         }
     }
 
@@ -331,7 +453,7 @@ impl<'a> Matching<'a> {
     /// Of a list of states of a connection.
     fn state(&self, list: &str) -> Match {
         let traffic = self.traffic;
-        let own = match traffic.tracking {
+        let own = match traffic.state.tracking {
             Tracking::Exempt => "UNTRACKED",
             // A datagram may begin a connection, unlike an answer of the others.
             Tracking::Unopened if traffic.protocol == Protocol::Udp && !traffic.is_error => "NEW",
@@ -340,7 +462,7 @@ impl<'a> Matching<'a> {
             Tracking::Tracked if traffic.is_reply || traffic.is_data => "ESTABLISHED",
             Tracking::Tracked => "NEW",
         };
-        let is_tracked = traffic.tracking == Tracking::Tracked;
+        let is_tracked = traffic.state.tracking == Tracking::Tracked;
         let may_be_translated = |it: &str| match it {
             "SNAT" => is_tracked,
             "DNAT" => is_tracked && !traffic.is_untranslated,
@@ -431,7 +553,7 @@ impl<'a> Matching<'a> {
     }
 
     fn ttl(&self, compare: impl Fn(u32) -> Match) -> Match {
-        let own = self.traffic.ttl;
+        let own = self.traffic.state.ttl;
         own.map_or(Match::Unknown, |own| compare(own.into()))
     }
 
@@ -452,19 +574,67 @@ impl<'a> Matching<'a> {
     }
 
     fn set(&self, values: &[&str]) -> Match {
-        let [name, direction, ..] = values else {
+        let [name, directions, ..] = values else {
             return Match::Unknown;
         };
-        let address = match *direction {
-            "src" => self.traffic.from,
-            "dst" => self.traffic.to,
-            _ => return Match::Unknown,
-        };
+        let directions: Vec<&str> = directions.split(',').collect();
+        self.in_set(name, &directions, true)
+    }
+
+    /// Whether a set has the packet, or one of the sets that it lists.
+    fn in_set(&self, name: &str, directions: &[&str], may_list: bool) -> Match {
         let state = SetName::parse(name).and_then(|name| self.sets.get(&name));
-        match state.and_then(|state| has_member(state.as_ref().ok()?, address)) {
-            Some(true) => Match::Yes,
-            Some(false) => Match::No,
-            None => Match::Unknown,
+        let Some(Ok(set)) = state else {
+            return Match::Unknown;
+        };
+        let kind = set.attribute(Attribute::Type);
+        if kind.as_str() != LISTING {
+            return has_member(set, |index, field, member| {
+                self.has_field(directions.get(index)?, field, member)
+            });
+        }
+        let members = set.attribute(Attribute::Members);
+        let members = members.fields().filter(|_| may_list);
+        let all = members.map(|member| self.in_set(member, directions, false));
+        all.max().unwrap_or(Match::No)
+    }
+
+    /// Whether a field of a member is what the packet has there; and how long the prefix is.
+    fn has_field(&self, direction: &str, field: &str, member: &str) -> Option<Option<u8>> {
+        let traffic = self.traffic;
+        let is_source = direction == "src";
+        let if_so = |is_met: bool| Some(is_met.then_some(0));
+        match field {
+            "ip" | "net" => {
+                let address = if is_source { traffic.from } else { traffic.to };
+                let network = Prefix::parse(member)?;
+                Some(network.contains(address).then_some(network.length))
+            }
+            "iface" => {
+                let own = if is_source { traffic.iif } else { traffic.oif };
+                // Else it is the port of a bridge.
+                if_so(own.filter(|_| !member.contains(':'))? == member)
+            }
+            "port" => {
+                let (protocol, port) = member.split_once(':').unwrap_or(("all", member));
+                if !self.is_protocol(protocol) {
+                    return Some(None);
+                }
+                if traffic.protocol == Protocol::Icmp {
+                    // It is the message.
+                    let own = match traffic.is_reply {
+                        false => ["echo-request", "8/0", "128/0"],
+                        true => ["echo-reply", "0/0", "129/0"],
+                    };
+                    return if_so(own.contains(&port));
+                }
+                match is_source == traffic.is_reply {
+                    true => if_so(traffic.port?.to_string() == port),
+                    // The other port is any.
+                    false => None,
+                }
+            }
+            _ => None,
         }
     }
 }
@@ -492,26 +662,41 @@ fn within(own: RangeInclusive<u32>, value: &str) -> Match {
     }
 }
 
-/// Whether a set has an address; `None` where that cannot be decided.
-pub fn has_member(set: &State, address: IpAddr) -> Option<bool> {
+/// Whether a member of a set is met: in each of its fields, by number and kind. Of those that
+/// differ in the length of their networks the longest counts.
+fn has_member(set: &State, has_field: impl Fn(usize, &str, &str) -> Option<Option<u8>>) -> Match {
     if !set.exists() {
-        return Some(false);
+        return Match::No;
     }
-    let kind = SetType::parse(set.get(Attribute::Type)?.as_str())?;
-    if !["hash:ip", "hash:net", "bitmap:ip"].contains(&kind.as_str()) {
-        return None;
-    }
-    let members = set.get(Attribute::Members);
-    let members = members.iter().flat_map(|it| it.fields());
-    let matching = members.filter_map(|member| {
-        let (network, is_exception) = match member.strip_suffix(",nomatch") {
-            Some(network) => (network, true),
+    let kind = set.attribute(Attribute::Type);
+    let fields = kind
+        .as_str()
+        .split_once(':')
+        .map_or("", |(_, fields)| fields);
+    let fields: Vec<&str> = fields.split(',').collect();
+    let members = set.attribute(Attribute::Members);
+    let (mut met, mut is_open) = (None, false);
+    for member in members.fields() {
+        let (member, is_exception) = match member.strip_suffix(",nomatch") {
+            Some(member) => (member, true),
             None => (member, false),
         };
-        let network = Prefix::parse(network).filter(|it| it.contains(address))?;
-        Some((network.length, !is_exception))
-    });
-    Some(matching.max().is_some_and(|(_, is_member)| is_member))
+        let own = fields.iter().zip(member.split(',')).enumerate();
+        let own = own.map(|(index, (field, own))| has_field(index, field, own));
+        let own: Vec<_> = own.collect();
+        if own.contains(&Some(None)) {
+            continue;
+        }
+        match own.into_iter().collect::<Option<Vec<_>>>() {
+            Some(lengths) => met = met.max(Some((lengths, !is_exception))),
+            None => is_open = true,
+        }
+    }
+    match (is_open, met) {
+        (true, _) => Match::Unknown,
+        (false, Some((_, true))) => Match::Yes,
+        (false, _) => Match::No,
+    }
 }
 
 fn is_in(network: &str, address: IpAddr) -> Match {
@@ -554,23 +739,94 @@ fn meets_name(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnosis::packet::Packet;
+
+    /// What a rule does with the first packet of a pod, or with the answer to it.
+    fn matched(words: &str, protocol: Protocol, is_reply: bool) -> Match {
+        let sets = [
+            ("pods", "hash:net members 10.65.0.0/16 10.65.9.0/24,nomatch"),
+            ("others", "hash:net members 10.65.0.0/24,nomatch 0.0.0.0/1"),
+            ("echo", "hash:ip,port members 8.8.8.8,icmp:echo-request"),
+            ("web", "hash:ip,port members 8.8.8.8,tcp:80"),
+            ("way", "hash:net,iface members 8.8.0.0/16,eth0"),
+            (
+                "pair",
+                "hash:net,net members 10.65.0.0/16,8.8.8.8 10.65.0.2,8.8.8.8,nomatch",
+            ),
+            ("macs", "hash:ip,mac members 10.65.0.2,02:00:00:00:00:01"),
+            ("all", "list:set members gone echo pods"),
+            ("none", "list:set members others gone"),
+        ];
+        let mut sets: BTreeMap<SetName, Seen<State>> = sets
+            .map(|(name, text)| {
+                let state = State::parse(&format!("type {text}")).expect("a state");
+                (SetName::parse(name).expect("a name"), Ok(state))
+            })
+            .into();
+        sets.insert(SetName::parse("gone").expect("a name"), Ok(State::Absent));
+        let packet = Packet {
+            from: [10, 65, 0, 2].into(),
+            to: [8, 8, 8, 8].into(),
+            protocol,
+            port: Some(80).filter(|_| protocol != Protocol::Icmp),
+            is_answer: false,
+        };
+        let own = BTreeSet::from([[192, 0, 2, 10].into()]);
+        let packet = if is_reply { packet.reversed() } else { packet };
+        let traffic = Traffic {
+            oif: Some("eth0"),
+            mac: Mac::parse("02:00:00:00:00:01"),
+            port_in: Some("cali1"),
+            ..Traffic::new(&packet, is_reply, &own)
+        };
+        let mut matching = Matching::new(&sets, &traffic);
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        matching.all(&words);
+        matching.result
+    }
 
     #[test]
-    fn an_exception_of_a_set_is_no_member() {
-        let set = State::parse("type hash:net members 10.65.0.0/16 10.65.9.0/24,nomatch");
-        let set = set.expect("a state");
-        for (address, expected) in [
-            ("10.65.0.2", true),
-            ("10.65.9.1", false),
-            ("8.8.8.8", false),
+    fn sets_and_addresses_are_matched_as_the_kernel_does() {
+        use Match::{No, Unknown, Yes};
+        for (words, icmp, tcp) in [
+            ("-m set --match-set pods src", Yes, Yes),
+            ("-m set ! --match-set pods dst", Yes, Yes),
+            ("-m set --match-set others src", No, No),
+            ("-m set --match-set echo dst,dst", Yes, No),
+            ("-m set --match-set web dst,dst", No, Yes),
+            ("-m set --match-set web dst,src", No, Unknown),
+            ("-m set --match-set way dst,dst", Yes, Yes),
+            ("-m set --match-set way dst,src", Unknown, Unknown),
+            ("-m set --match-set pair src,dst", No, No),
+            ("-m set --match-set macs src,src", Unknown, Unknown),
+            ("-m set --match-set macs dst,src", No, No),
+            ("-m set --match-set all src", Yes, Yes),
+            ("-m set --match-set none src", No, No),
+            ("-m set --match-set missing src", Unknown, Unknown),
+            ("-m iprange --dst-range 8.8.8.0-8.8.8.255", Yes, Yes),
+            ("-m iprange ! --src-range 10.65.0.1-10.65.0.9", No, No),
+            ("-m mac --mac-source 02:00:00:00:00:01", Yes, Yes),
+            ("-m mac ! --mac-source 02:00:00:00:00:01", No, No),
+            ("-m physdev --physdev-in cali+", Yes, Yes),
+            ("-m physdev --physdev-out cali+", Unknown, Unknown),
+            ("-m addrtype --dst-type UNICAST", Yes, Yes),
+            ("-m addrtype ! --dst-type LOCAL,MULTICAST", Yes, Yes),
+            ("-m addrtype --dst-type BLACKHOLE", Unknown, Unknown),
+            ("-m statistic --mode random --probability 1.0", Yes, Yes),
+            (
+                "-m statistic --mode random --probability 0.5",
+                Unknown,
+                Unknown,
+            ),
         ] {
-            let address = address.parse().expect("an address");
-            assert_eq!(has_member(&set, address), Some(expected));
+            for (protocol, expected) in [(Protocol::Icmp, icmp), (Protocol::Tcp, tcp)] {
+                let found = matched(words, protocol, false);
+                assert_eq!(found, expected, "{words}: {protocol:?}");
+            }
         }
-        let ports = State::parse("type hash:ip,port members 10.65.0.2,tcp:80").expect("a state");
-        assert_eq!(
-            has_member(&ports, "10.65.0.2".parse().expect("an address")),
-            None
-        );
+        let words = "-m set --match-set web src,src";
+        assert_eq!(matched(words, Protocol::Tcp, true), Yes);
+        let words = "-m set --match-set echo src,src";
+        assert_eq!(matched(words, Protocol::Icmp, true), No);
     }
 }

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use crate::resource::{Prefix, words_of_line};
+use crate::resource::{Mac, Prefix, words_of_line};
 
 /// The elements of the sets and maps of a table, by name, as nft prints them.
 pub type Elements = BTreeMap<String, String>;
@@ -25,6 +25,9 @@ const VERDICTS: [(&str, &str); 3] = [("accept", "ACCEPT"), ("drop", "DROP"), ("r
 
 /// An option that iptables does not have: of which protocol the packet is, as `ip` or `ip6`.
 pub(super) const FAMILY: &str = "--nfproto";
+
+/// Another: the mark of its connection.
+pub(super) const CONNMARK: &str = "--connmark";
 
 /// Another: whether it matches is not known.
 const UNKNOWN: &str = "--unknown";
@@ -172,6 +175,10 @@ fn target(rest: &[&str]) -> Option<Vec<String>> {
         ["ct", "mark", "set", "meta", "mark"] | ["ct", "mark", "set", "mark"] => {
             Some(owned(["-j", "CONNMARK", "--save-mark"]))
         }
+        ["ct", "mark", "set", mark] => {
+            Some(owned(["-j", "CONNMARK", "--set-mark", &number(mark)?]))
+        }
+        ["ct", "zone", "set", zone] => Some(owned(["-j", "CT", "--zone", &number(zone)?])),
         ["notrack"] => Some(owned(["-j", "CT", "--notrack"])),
         ["ip", "ttl", "set", ttl] => {
             Some(owned(["--nfproto", "ip", "-j", "TTL", "--ttl-set", ttl]))
@@ -245,7 +252,8 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
     let mask = match fields[..] {
         [
             Field {
-                option: "--mark", ..
+                option: "--mark" | CONNMARK,
+                ..
             },
         ] => words.next_if_eq(&"&").map(|_| words.next()),
         _ => None,
@@ -431,10 +439,11 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
                 _ => None,
             }
         }
-        "ether" => {
-            words.next_if_eq(&"type")?;
-            any(FAMILY, family)
-        }
+        "ether" => match words.next()? {
+            "type" => any(FAMILY, family),
+            "saddr" => any("--mac-source", mac),
+            _ => None,
+        },
         "iifname" | "iif" => any("-i", interface),
         "oifname" | "oif" => any("-o", interface),
         "meta" => match words.next()? {
@@ -466,6 +475,7 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
         "ct" => match words.next()? {
             "state" => any("--ctstate", states),
             "status" => any("--ctstate", status),
+            "mark" => any(CONNMARK, number),
             _ => None,
         },
         "fib" => {
@@ -475,7 +485,7 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
                 _ => return None,
             };
             words.next_if_eq(&"type")?;
-            any(option, local)
+            any(option, kind)
         }
         _ => None,
     }
@@ -568,8 +578,13 @@ fn program(text: &str) -> Option<String> {
     Some(text.trim_matches('"').to_owned())
 }
 
-fn local(text: &str) -> Option<String> {
-    (text == "local").then(|| "LOCAL".to_owned())
+/// The type of an address.
+fn kind(text: &str) -> Option<String> {
+    Some(text.to_ascii_uppercase())
+}
+
+fn mac(text: &str) -> Option<String> {
+    Mac::parse(text).map(|it| it.to_string())
 }
 
 #[cfg(test)]

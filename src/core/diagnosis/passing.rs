@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::firewall::{
-    Change, Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Tracking, Traffic,
-    is_of_program,
+    Change, Fate, Firewall, Foreign, Labels, NativeChain, Outcome, Place, Ruleset, Tracking,
+    Traffic, is_of_program,
 };
 use super::remedies;
 use super::verdict::{Cause, Reason};
@@ -52,72 +52,109 @@ pub const SOURCE: Hook = (FirewallTable::Nat, "POSTROUTING");
 /// A packet as rules leave it, and which of them have changed it.
 #[derive(Debug, Clone)]
 pub struct Now {
-    pub mark: Mark,
-    pub ttl: Option<u8>,
-    pub tracking: Tracking,
+    pub state: Labels,
     pub by: BTreeMap<Change, Cause>,
+    /// Of the answer: the zone in which the request is tracked.
+    asked_in: Option<u16>,
 }
 
 impl Now {
     /// That of a packet which has met no rule.
     pub fn new(ttl: Option<u8>) -> Now {
         Now {
-            mark: Mark::NONE,
-            ttl,
-            tracking: Tracking::Tracked,
+            state: Labels::new(ttl),
             by: BTreeMap::new(),
+            asked_in: None,
         }
     }
 
-    /// That of the answer, where a rule exempts the request from tracking.
-    pub fn answering(exempt: Option<Cause>, ttl: Option<u8>) -> Now {
-        let by: BTreeMap<_, _> = exempt
-            .map(|it| (Change::Tracking, it))
-            .into_iter()
-            .collect();
-        Now {
-            tracking: match by.is_empty() {
-                true => Tracking::Tracked,
-                false => Tracking::Unopened,
+    /// That of the answer to a request as rules have left it.
+    pub fn answering(request: &Now, ttl: Option<u8>) -> Now {
+        let Labels {
+            connmark,
+            tracking,
+            zone,
+            ..
+        } = request.state;
+        let mut now = Now {
+            state: Labels {
+                connmark,
+                tracking: match tracking {
+                    Tracking::Exempt => Tracking::Unopened,
+                    _ => Tracking::Tracked,
+                },
+                ..Labels::new(ttl)
             },
-            by,
-            ..Now::new(ttl)
+            by: request.by.clone(),
+            asked_in: Some(zone),
+        };
+        now.by
+            .retain(|it, _| [Change::Tracking, Change::Zone].contains(it));
+        now.tracked();
+        now
+    }
+
+    /// Whether it is known as an answer, by the zone that it is looked for in.
+    fn tracked(&mut self) {
+        if self.state.tracking != Tracking::Exempt && !self.by.contains_key(&Change::Tracking) {
+            self.state.tracking = match self.asked_in {
+                Some(zone) if zone != self.state.zone => Tracking::Unopened,
+                _ => Tracking::Tracked,
+            };
         }
     }
 
     /// A packet as it is now.
     pub fn of<'a>(&self, traffic: Traffic<'a>) -> Traffic<'a> {
         Traffic {
-            mark: self.mark,
-            ttl: self.ttl,
-            tracking: self.tracking,
+            state: self.state,
             ..traffic
         }
     }
 
     /// Takes over what a chain has changed.
     pub fn pass(&mut self, chain: &Met<'_>, family: Family, outcome: &Outcome) {
-        (self.mark, self.ttl) = (outcome.mark, outcome.ttl);
+        let Labels { tracking, zone, .. } = self.state;
+        self.state = Labels {
+            tracking,
+            zone,
+            ..outcome.state
+        };
         for (change, place) in &outcome.changed {
-            if *change == Change::Tracking {
-                if !chain.is_before_tracking() {
-                    continue;
-                }
-                self.tracking = outcome.tracking;
+            match change {
+                Change::Mark | Change::Ttl => {}
+                _ if !chain.is_before_tracking() => continue,
+                Change::Tracking => self.state.tracking = outcome.state.tracking,
+                Change::Zone => self.state.zone = outcome.state.zone,
             }
             self.by.insert(*change, chain.blamed(family, place));
         }
+        self.tracked();
     }
 
     /// The rule that exempts the packet from tracking, or the request that it answers.
     pub fn exemption(&self, why: String) -> Option<Cause> {
-        let what = match self.tracking {
-            Tracking::Tracked | Tracking::NotYet => return None,
-            Tracking::Exempt => "exempts it from connection tracking",
-            Tracking::Unopened => "exempts the request from connection tracking",
+        let zone = self.state.zone;
+        let (what, change) = match (self.state.tracking, self.asked_in) {
+            (Tracking::Tracked | Tracking::NotYet, _) => return None,
+            (Tracking::Unopened, Some(asked)) if asked != zone => {
+                let what = match zone {
+                    0 => format!("tracks the request in zone {asked}, and no rule the reply"),
+                    _ => format!("tracks the reply in zone {zone}, and the request is in {asked}"),
+                };
+                (what, Change::Zone)
+            }
+            (Tracking::Exempt, _) => {
+                let what = "exempts it from connection tracking".to_owned();
+                (what, Change::Tracking)
+            }
+            (Tracking::Unopened, _) => {
+                let what = "exempts the request from connection tracking".to_owned();
+                (what, Change::Tracking)
+            }
         };
-        let cause = self.by.get(&Change::Tracking)?.clone();
-        Some(remedies::doing(cause, what, why))
+        let cause = self.by.get(&change)?.clone();
+        Some(remedies::doing(cause, &what, why))
     }
 }
 
@@ -134,8 +171,9 @@ impl Met<'_> {
     /// What it does; nothing where it is not followed.
     pub fn outcome(&self, firewall: &Firewall, traffic: &Traffic<'_>) -> Option<Outcome> {
         let mut traffic = *traffic;
-        if self.is_before_tracking() && traffic.tracking != Tracking::Exempt {
-            traffic.tracking = Tracking::NotYet;
+        let tracking = &mut traffic.state.tracking;
+        if self.is_before_tracking() && *tracking != Tracking::Exempt {
+            *tracking = Tracking::NotYet;
         }
         Some(match self {
             Met::Iptables(ruleset, (table, chain)) => {
@@ -179,11 +217,8 @@ impl Met<'_> {
         now: &Now,
     ) -> Cause {
         let cause = self.blamed(family, by);
-        let tracked = Traffic {
-            tracking: Tracking::Tracked,
-            ..*traffic
-        };
-        let is_exempt = traffic.tracking != Tracking::Tracked;
+        let tracked = traffic.tracked();
+        let is_exempt = traffic.state.tracking != Tracking::Tracked;
         let other = is_exempt
             .then(|| self.outcome(firewall, &tracked))
             .flatten();
@@ -375,7 +410,13 @@ pub fn drops(
     hooks: &[Hook],
     traffic: &Traffic<'_>,
 ) -> Option<Cause> {
-    match passage(firewall, family, hooks, traffic, &mut Now::new(traffic.ttl)) {
+    match passage(
+        firewall,
+        family,
+        hooks,
+        traffic,
+        &mut Now::new(traffic.state.ttl),
+    ) {
         Passage::Dropped(cause) => Some(cause),
         Passage::Translated(_) | Passage::Passed | Passage::Unknown(_) => None,
     }
@@ -416,7 +457,8 @@ pub fn at_hook<'a>(traffic: &Traffic<'a>, hook: Option<&str>) -> Traffic<'a> {
     let mut traffic = *traffic;
     match hook.map(|it| of_bridge(it).unwrap_or(it)) {
         Some("ingress" | "prerouting" | "input") => traffic.oif = None,
-        Some("egress" | "output") => traffic.iif = None,
+        // It has another hardware address then.
+        Some("egress" | "output") => (traffic.iif, traffic.mac) = (None, None),
         _ => {}
     }
     traffic

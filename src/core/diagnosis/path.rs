@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::firewall::{Change, Firewall, Mark, Traffic};
 use super::matching::parse_mark;
 use super::observed::{Answer, Link, Network, Observations, Packet, Pod, Way};
-use super::passing::{Hook, Now, OUTPUT, PREROUTING, passage};
+use super::passing::{FORWARD, Hook, Now, OUTPUT, PREROUTING, passage};
 use super::routing::{Decision, decide};
 use super::verdict::Cause;
 use crate::resource::{Prefix, Resource};
@@ -26,6 +26,8 @@ pub struct Leg<'a> {
     pub ingress: Option<&'a Link>,
     /// Its mark when it is routed.
     pub mark: Marked,
+    /// It behind the rules before the routing, where its mark matters.
+    now: Option<Now>,
     /// What the tables say.
     pub decision: Decision<'a>,
     /// The kernel's own answer.
@@ -110,9 +112,13 @@ impl<'a> Leg<'a> {
             ..Traffic::new(&packet, is_reply, &own)
         };
         let firewall = seen.firewall.as_ref().ok();
-        let mark = firewall.map_or_else(Marked::default, |it| {
-            marked(node, it, &PREROUTING[..2], &traffic)
-        });
+        let first = match (request, firewall) {
+            (Some(request), Some(firewall)) => request.passed_on(firewall, &own),
+            _ => Now::new(None),
+        };
+        let marked = firewall.and_then(|it| marked(node, it, &PREROUTING[..2], &traffic, first));
+        let (mark, now) = marked.unzip();
+        let mark = mark.unwrap_or_default();
         let decision = decide(node, &packet, iif, mark.value);
         let answer = &seen.answers[usize::from(is_reply)];
         let dev = match answer {
@@ -138,11 +144,27 @@ impl<'a> Leg<'a> {
             target,
             ingress,
             mark,
+            now,
             decision,
             answer,
             egress,
             is_bridged,
         }
+    }
+
+    /// The reply to it, by what the rules behind the routing leave of its connection.
+    fn passed_on(&self, firewall: &Firewall, own: &BTreeSet<IpAddr>) -> Now {
+        let Some(mut now) = self.now.clone() else {
+            return Now::new(None);
+        };
+        let name = |link: Option<&'a Link>| link.map(|it| it.name.as_str());
+        let traffic = Traffic {
+            iif: name(self.ingress),
+            oif: name(self.egress),
+            ..Traffic::new(&self.packet, false, own)
+        };
+        passage(firewall, self.packet.family(), &FORWARD, &traffic, &mut now);
+        Now::answering(&now, None)
     }
 
     /// The address that is looked for on the link that it leaves through.
@@ -184,24 +206,32 @@ impl Default for Marked {
     }
 }
 
-/// The mark that a packet has behind some hooks.
-fn marked(network: &Network, firewall: &Firewall, hooks: &[Hook], traffic: &Traffic<'_>) -> Marked {
+/// The mark that a packet has behind some hooks, where a rule of the routing asks for one; and
+/// that packet.
+fn marked(
+    network: &Network,
+    firewall: &Firewall,
+    hooks: &[Hook],
+    traffic: &Traffic<'_>,
+    mut now: Now,
+) -> Option<(Marked, Now)> {
     let masks = network.entries.iter().filter_map(|(it, _)| match it {
         Resource::Rule(rule) => Some(parse_mark(rule.get("fwmark")?)?.1),
         _ => None,
     });
     let asked = masks.fold(0, |all, mask| all | mask);
     if asked == 0 {
-        return Marked::default();
+        return None;
     }
-    let (family, mut now) = (Prefix::whole(traffic.to).family(), Now::new(traffic.ttl));
+    let family = Prefix::whole(traffic.to).family();
     passage(firewall, family, hooks, traffic, &mut now);
-    let Mark { value, known } = now.mark;
-    Marked {
+    let Mark { value, known } = now.state.mark;
+    let marked = Marked {
         value: value & known,
         is_known: asked & !known == 0,
-        by: now.by.remove(&Change::Mark),
-    }
+        by: now.by.get(&Change::Mark).cloned(),
+    };
+    Some((marked, now))
 }
 
 /// The mark that a pod's rules give what it sends.
@@ -217,7 +247,13 @@ pub fn mark_in_pod(
         has_program: true,
         ..Traffic::new(packet, is_reply, &own)
     };
-    marked(network, firewall, &OUTPUT[..2], &traffic)
+    let mut now = Now::new(None);
+    if is_reply {
+        // What came before is not followed here.
+        now.state.connmark = Mark::UNKNOWN;
+    }
+    let marked = marked(network, firewall, &OUTPUT[..2], &traffic, now);
+    marked.map_or_else(Marked::default, |it| it.0)
 }
 
 /// The address that a pod looks for on its link.

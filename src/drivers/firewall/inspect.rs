@@ -12,7 +12,9 @@ use super::kernel_rules;
 use super::protocol::{self, Fault, SetAsk, SetReply};
 use super::sets;
 use super::trace::is_own_table;
-use crate::diagnosis::firewall::{Backend, Chain, Firewall, Foreign, Native, NativeChain, Ruleset};
+use crate::diagnosis::firewall::{
+    Backend, Chain, Firewall, Foreign, LISTING, Native, NativeChain, Ruleset,
+};
 use crate::diagnosis::native::{Elements, MOST, words_of_nft};
 use crate::diagnosis::observed::Seen;
 use crate::diagnosis::trace::{At, ChainId, Listed, Rules, rules_of_nft, sets_of_nft};
@@ -20,7 +22,7 @@ use crate::engine::Errno;
 use crate::model::Family;
 use crate::modules::Modules;
 use crate::resource::{
-    ChainName, FirewallTable, SetName, State, TableFamily, sets_in, words_of_line,
+    Attribute, ChainName, FirewallTable, SetName, State, TableFamily, sets_in, words_of_line,
 };
 use crate::sys::xtables;
 use crate::words::plain_errno;
@@ -137,6 +139,20 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
     names.sort();
     names.dedup();
     firewall.sets = members(&names);
+    // Those that they list.
+    let listing = firewall.sets.values().flatten();
+    let listing = listing.filter(|it| it.attribute(Attribute::Type).as_str() == LISTING);
+    let named = listing.flat_map(|it| {
+        let members = it.attribute(Attribute::Members);
+        let named = members.fields().filter_map(SetName::parse);
+        named.collect::<Vec<_>>()
+    });
+    let named: BTreeSet<SetName> = named.collect();
+    let named = named
+        .into_iter()
+        .filter(|it| !firewall.sets.contains_key(it));
+    let named = members(&named.collect::<Vec<_>>());
+    firewall.sets.extend(named);
     Ok(firewall)
 }
 
@@ -446,7 +462,7 @@ fn members(names: &[SetName]) -> BTreeMap<SetName, Seen<State>> {
     };
     let state = |(name, saved): (&SetName, Result<Option<String>, Fault>)| {
         let state = saved.and_then(|saved| match saved {
-            Some(text) => sets::listed(name, &text),
+            Some(text) => sets::listed_now(name, &text),
             None => Ok(State::Absent),
         });
         (name.clone(), state.map_err(|fault| fault.text))

@@ -505,6 +505,22 @@ impl<'a> Member<'a> {
 /// # Errors
 /// Where it has too many members, or is not understood.
 pub fn listed(name: &SetName, text: &str) -> Result<State, Fault> {
+    members_of(name, text, |it| !it.expires)
+}
+
+/// As [`listed`], with the members that expire.
+///
+/// # Errors
+/// See [`listed`].
+pub fn listed_now(name: &SetName, text: &str) -> Result<State, Fault> {
+    members_of(name, text, |_| true)
+}
+
+fn members_of(
+    name: &SetName,
+    text: &str,
+    is_kept: impl Fn(&Member<'_>) -> bool,
+) -> Result<State, Fault> {
     let not_understood = || Fault::new(libc::EPROTO, "ipset printed something else");
     let mut lines = text.lines().map(|line| line.split(' '));
     let mut create = lines.next().ok_or_else(not_understood)?;
@@ -527,7 +543,7 @@ pub fn listed(name: &SetName, text: &str) -> Result<State, Fault> {
             return Err(not_understood());
         }
         let member = Member::of(&kind, line).ok_or_else(not_understood)?;
-        if !member.expires {
+        if is_kept(&member) {
             members.insert(member.text);
         }
         if members.len() > MOST {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Case;
-use crate::diagnosis::firewall::{Change, Tracking, Traffic, destination, source};
+use crate::diagnosis::firewall::{Change, Traffic, destination, source};
 use crate::diagnosis::observed::{Answer, Observations, Packet, Pod, Protocol, Site};
 use crate::diagnosis::passing::{
     Hook, INPUT, Now, OUTPUT, PREROUTING, Passage, SOURCE, Translation, passage, stop_of_data,
@@ -103,21 +103,20 @@ fn within(case: &mut Case<'_>, pod: &Pod, is_out: bool) {
     let own = pod.network.own();
     let traffic = traffic(pod, &packet, &own, leg.is_reply, is_out);
     let (family, hooks) = (case.family(), hooks(is_out));
-    let ttl = if is_out { pod.ttl } else { case.now.ttl };
-    let exempt = case.exempt.get(&site).cloned().filter(|_| leg.is_reply);
-    let first = Now::answering(exempt, ttl);
+    let ttl = if is_out { pod.ttl } else { case.now.state.ttl };
+    let first = match case.asked.get(&site).filter(|_| leg.is_reply) {
+        Some(request) => Now::answering(request, ttl),
+        None => Now::new(ttl),
+    };
     let mut now = first.clone();
     let passed = passage(firewall, family, &hooks, &traffic, &mut now);
     if is_out {
-        case.now.ttl = now.ttl;
+        case.now.state.ttl = now.state.ttl;
         let cause = now.by.remove(&Change::Ttl);
         let cause = cause.map(|cause| remedies::within(pod, cause));
         case.now.by.extend(cause.map(|it| (Change::Ttl, it)));
     }
-    if now.tracking == Tracking::Exempt {
-        let cause = now.by.remove(&Change::Tracking);
-        case.exempt.extend(cause.map(|it| (site, it)));
-    }
+    case.asked.insert(site, now);
     let address = pod.address;
     match passed {
         // Probes show that it is not so.

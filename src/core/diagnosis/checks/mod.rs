@@ -14,7 +14,6 @@ mod tunnel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::firewall::{Change, Tracking};
 use super::observed::{Link, Network, Observations, Packet, Pod, Protocol, Service, Site};
 use super::passing::Now;
 use super::path::{Leg, node_end, own_link};
@@ -92,8 +91,8 @@ pub(super) struct Case<'a> {
     pub is_diverted: bool,
     /// Whether that may be done in the pod already, so that it leaves with another or not at all.
     pub is_redirected: bool,
-    /// The rules that exempt the request from tracking.
-    pub exempt: BTreeMap<Site, Cause>,
+    /// The request, as rules leave it in each place.
+    pub asked: BTreeMap<Site, Now>,
     /// Whether the request was seen, but not where it leaves.
     pub is_lost: bool,
     /// Whether replies come back.
@@ -145,7 +144,7 @@ impl<'a> Case<'a> {
             is_translated: false,
             is_diverted: leg.is_reply && service_of(seen).is_some(),
             is_redirected: false,
-            exempt: BTreeMap::new(),
+            asked: BTreeMap::new(),
             is_lost: false,
             is_answered: false,
             now: Now::new(leg.source.and_then(|it| it.ttl)),
@@ -156,8 +155,9 @@ impl<'a> Case<'a> {
     /// Does the checks.
     pub fn check(&mut self) {
         let leg = self.leg;
-        let exempt = self.exempt.get(&Site::Node).cloned();
-        self.now = Now::answering(exempt.filter(|_| leg.is_reply), self.now.ttl);
+        if let (true, Some(request)) = (leg.is_reply, self.asked.get(&Site::Node)) {
+            self.now = Now::answering(request, self.now.state.ttl);
+        }
         SOURCE.iter().for_each(|check| check(self));
         let mut pods = [leg.source, leg.target].into_iter().flatten();
         let is_on_node = pods.all(|pod| node_end(self.node(), pod).is_some());
@@ -175,10 +175,7 @@ impl<'a> Case<'a> {
             true => outgoing.iter().for_each(|check| check(self)),
             false => _ = dropped(self, false),
         }
-        let is_exempt = self.now.tracking == Tracking::Exempt;
-        let exempt = self.now.by.get(&Change::Tracking).filter(|_| is_exempt);
-        self.exempt
-            .extend(exempt.map(|it| (Site::Node, it.clone())));
+        self.asked.insert(Site::Node, self.now.clone());
     }
 
     /// Does those of the end.

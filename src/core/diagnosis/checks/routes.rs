@@ -137,10 +137,10 @@ pub(super) fn expiry(case: &mut Case<'_>) {
     if leg.is_bridged || leg.is_for_node() || case.own.contains(&leg.packet.from) {
         return;
     }
-    let Some(ttl) = case.now.ttl else {
+    let Some(ttl) = case.now.state.ttl else {
         return;
     };
-    case.now.ttl = Some(ttl.saturating_sub(1));
+    case.now.state.ttl = Some(ttl.saturating_sub(1));
     if ttl > 1 {
         return;
     }
@@ -166,7 +166,7 @@ pub(super) fn last_hop(case: &mut Case<'_>) {
     let (Some(by), true) = (by, is_routed && !case.is_answered) else {
         return;
     };
-    let Some(ttl @ 0..=1) = case.now.ttl else {
+    let Some(ttl @ 0..=1) = case.now.state.ttl else {
         return;
     };
     let why = format!("{hop} drops what it would forward with no time to live left");

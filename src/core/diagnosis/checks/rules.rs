@@ -5,15 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{BRIDGE_CALLS, Case};
 use crate::diagnosis::firewall::{
-    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Tracking, Traffic,
-    destination, dropping,
+    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, destination,
+    dropping,
 };
 use crate::diagnosis::observed::{Link, Packet, Pod, Protocol, Tracked};
 use crate::diagnosis::passing::{
-    FORWARD, Hook, INPUT, Met, Now, OUTPUT, PREROUTING, SOURCE, at_hook, elsewhere, of_bridge,
+    FORWARD, Hook, INPUT, Met, OUTPUT, PREROUTING, SOURCE, at_hook, elsewhere, of_bridge,
     stop_of_data, unevaluated,
 };
-use crate::diagnosis::path::{layer_3, node_end};
+use crate::diagnosis::path::{layer_3, node_end, own_link};
 use crate::diagnosis::probes;
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::decide;
@@ -105,9 +105,9 @@ pub(super) fn prerouting(case: &mut Case<'_>) {
         });
     }
     pass(case, &PREROUTING, &traffic);
-    let is_back = case.leg.is_reply && case.is_translated;
-    if let (true, Tracking::Exempt) = (is_back, case.now.tracking) {
-        let why = "what is not tracked is not translated back to the pod".to_owned();
+    if case.leg.is_reply && case.is_translated {
+        let why =
+            "it belongs to no connection then, and is not translated back to the pod".to_owned();
         if let Some(cause) = case.now.exemption(why) {
             case.failed("firewall", "the reply is not translated back", cause);
         }
@@ -143,6 +143,17 @@ impl<'a> Case<'a> {
         own.map_or(self.leg.packet.to, |it| it.address)
     }
 
+    /// The port of a bridge that a pod's packets come in through, where rules see which.
+    fn port_in(&self) -> Option<&'a str> {
+        let end = node_end(self.node(), self.leg.source?)?;
+        let (option, (_, key)) = match self.family() {
+            Family::Ipv4 => (0, BRIDGE_CALLS[0]),
+            Family::Ipv6 => (1, BRIDGE_CALLS[1]),
+        };
+        let is_seen = end.master.is_some() && self.is_called(key, option);
+        is_seen.then_some(end.name.as_str())
+    }
+
     pub(super) fn traffic(&self) -> Traffic<'a> {
         let leg = self.leg;
         let bridge = || {
@@ -158,6 +169,8 @@ impl<'a> Case<'a> {
             is_untranslated: !leg.is_reply && !is_unknown,
             iif: leg.ingress.map(|it| it.name.as_str()),
             oif: egress.map(|it| it.name.as_str()),
+            mac: leg.source.and_then(|it| own_link(it)?.lladdr),
+            port_in: self.port_in(),
             ..self
                 .now
                 .of(Traffic::new(&leg.packet, leg.is_reply, self.own))
@@ -217,7 +230,7 @@ fn judge_outcome(
         }
         // Its source is translated only after all this.
         Fate::Translated => {
-            translated(case, by, &by.to_string(), outcome.mark);
+            translated(case, by, &by.to_string(), outcome.state.mark);
             false
         }
         Fate::Elsewhere => {
@@ -318,13 +331,13 @@ fn hairpin(case: &Case<'_>, place: &str, to: IpAddr, mark: Mark) -> Option<Cause
     let key = SysctlKey::parse(name).ok()?;
     let value = case.node().sysctl(&key);
     // With the node's address as its source the reply comes to the node.
-    let traffic = Traffic {
+    let mut traffic = Traffic {
         to,
         iif: None,
         oif: Some(bridge.name.as_str()),
-        mark,
         ..case.traffic()
     };
+    traffic.state.mark = mark;
     let firewall = case.seen.firewall.as_ref().ok()?;
     let is_seen = value.is_some_and(|it| it != 0) || !firewall.keeps_source(&traffic);
     let why = format!(
@@ -387,10 +400,8 @@ pub(super) fn firewall(case: &mut Case<'_>) {
 fn data(case: &mut Case<'_>, firewall: &Firewall, hooks: &[Hook], traffic: &Traffic<'_>) {
     if case.leg.packet.protocol == Protocol::Tcp {
         let hooks = [&PREROUTING, hooks].concat();
-        let now = Now {
-            mark: Mark::NONE,
-            ..case.now.clone()
-        };
+        let mut now = case.now.clone();
+        now.state.mark = Mark::NONE;
         let stop = stop_of_data(firewall, case.family(), &hooks, traffic, &now);
         stop.into_iter().for_each(|it| case.note("firewall", it));
     }
@@ -439,7 +450,7 @@ pub(super) fn foreign(
                 return false;
             }
             Some((_, outcome, by)) if !is_last && is_all(Fate::Translated) => {
-                translated(case, by, &chain.named(by), outcome.mark);
+                translated(case, by, &chain.named(by), outcome.state.mark);
                 return false;
             }
             _ => open.push(it),
@@ -505,7 +516,10 @@ fn of_bridges(case: &mut Case<'_>, hooks: &[&str], bridge: Option<&Link>) {
         Some(Foreign { place, .. }) if !is_known => case.unknown("firewall", unevaluated(place)),
         Some(_) => {
             let traffic = match hooks.contains(&"output") {
-                true => case.traffic(),
+                true => Traffic {
+                    mac: None,
+                    ..case.traffic()
+                },
                 false => Traffic {
                     to: case.arrived_at(),
                     ..case.traffic()
@@ -609,10 +623,7 @@ pub(super) fn translation(
     }
     let egress = case.leg.egress?;
     let what = format!("{from} leaves {} untranslated", egress.name);
-    let tracked = Traffic {
-        tracking: Tracking::Tracked,
-        ..traffic
-    };
+    let tracked = traffic.tracked();
     let is_exempt = !firewall.keeps_source(&tracked);
     let exemption = case
         .now
