@@ -42,10 +42,8 @@ impl History {
             ..Query::default()
         })?;
         let is_own = newest.several().is_none() && newest.selector() == Some(selector);
-        let is_since = is_own
-            && is_open(&newest)
-            && is_found(&newest, about, node)
-            && !has_ended_after(&newest);
+        let is_since =
+            is_own && is_open(&newest) && is_found(&newest, about, node) && is_of_running(&newest);
         Some(History {
             line: line(&newest, &Zone::local()),
             since: is_since.then(|| Since {
@@ -101,13 +99,12 @@ fn is_found(entry: &Entry, about: &Resource, node: &Network) -> bool {
     found.is_some() && entry.field(fields::NEWVALUE) == found
 }
 
-/// Whether the daemon has ended since: what happened then has no record.
-fn has_ended_after(entry: &Entry) -> bool {
-    let newest = newest(Query {
-        events: vec![Kind::Started, Kind::Stopped],
-        ..Query::default()
-    });
-    newest.is_some_and(|it| it.kind() == Some(Kind::Stopped) && it.time_usec() > entry.time_usec())
+/// Whether the daemon that made it still runs: of what happened between two no one has a record.
+fn is_of_running(entry: &Entry) -> bool {
+    let name = entry
+        .maker()
+        .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")));
+    matches!(name, Some(Ok(name)) if name.trim_end() == env!("CARGO_PKG_NAME"))
 }
 
 fn by(entry: &Entry) -> String {

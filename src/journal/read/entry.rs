@@ -119,6 +119,11 @@ impl Entry {
         self.field("_BOOT_ID")
     }
 
+    /// The process that made it.
+    pub fn maker(&self) -> Option<u32> {
+        self.field("_PID")?.parse().ok()
+    }
+
     /// What kind of record it is, by its name.
     pub fn event(&self) -> Option<&str> {
         self.field(fields::NETGUARD_EVENT)
