@@ -97,14 +97,20 @@ pub fn address(word: &str) -> Option<IpAddr> {
 
 /// Moves this thread there; the process may have gone, and its number have another.
 fn enter(path: &Path, inode: u64) -> io::Result<()> {
-    let file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => gone(),
-        _ => error,
-    })?;
+    let file = open(path)?;
     if file.metadata()?.ino() != inode {
         return Err(gone());
     }
     Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => gone(),
+        // The kernel refuses a process that ends meanwhile.
+        io::ErrorKind::PermissionDenied if path.symlink_metadata().is_err() => gone(),
+        _ => error,
+    })
 }
 
 fn gone() -> io::Error {
@@ -366,6 +372,8 @@ fn read_all(spaces: Vec<Space>) -> io::Result<Vec<Space>> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
     use crate::resource::Name;
 
@@ -423,6 +431,18 @@ mod tests {
         assert_eq!(found, Paths::from([(number, (Some(1), own.clone()))]));
         let found = with_names(Paths::new(), [own.clone()].into_iter());
         assert_eq!(found, Paths::from([(number, (None, own))]));
+    }
+
+    #[test]
+    fn the_namespace_of_a_process_that_ends_is_gone() {
+        for _ in 0..100 {
+            let mut process = Command::new("true").spawn().expect("a process");
+            let path = PathBuf::from(format!("/proc/{}/ns/net", process.id()));
+            let end = thread::spawn(move || process.wait());
+            let refused = std::iter::from_fn(|| Some(open(&path))).find_map(Result::err);
+            assert_eq!(refused.map(|it| it.kind()), Some(io::ErrorKind::NotFound));
+            end.join().expect("no panic").expect("its end");
+        }
     }
 
     #[test]
