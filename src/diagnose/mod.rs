@@ -32,7 +32,7 @@ use crate::diagnosis::observed::{
     Answer, Link, Marked, Network, Observations, Packet, Pod, Probes, Protocol, Seen, Tracked, Way,
 };
 use crate::diagnosis::trace::Trace;
-use crate::diagnosis::{Needed, keys_in_pod, mark_in_pod, node_end};
+use crate::diagnosis::{Needed, keys_in_pod, mark_in_pod, node_end, redirected};
 use crate::drivers::conntrack;
 use crate::drivers::firewall;
 use crate::drivers::firewall::trace::{self, Flow, Tracer};
@@ -195,6 +195,19 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         );
         return Err(Error::Usage(text));
     }
+    let firewall = firewall::inspect(family);
+    let redirected = match (&firewall, &ends[0]) {
+        (Ok(firewall), Some(pod)) => spaces
+            .end_of(pod, &node)
+            .and_then(|link| redirected(&node, firewall, &packet, link)),
+        _ => None,
+    };
+    if let Some((to, _)) = redirected {
+        ends[1] = match spaces.resolve(&to.to_string(), &node, false)? {
+            Found::Pod(other) => Some(other),
+            Found::Address(_) => None,
+        };
+    }
     let (before, begun) = (conntrack::opened_by(&packet), Instant::now());
     let mut pace = Pace::default();
     // Before all is read: who was not looked for lately is then.
@@ -209,7 +222,8 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         }
     };
     let node = read_node(&mut inspector, &[family])?;
-    let packets = [(packet.clone(), false), (packet.reversed(), true)];
+    let back = packet.redirected(redirected).reversed();
+    let packets = [(packet.clone(), false), (back, true)];
     let mut pods = [None, None];
     for ((pod, end), (packet, is_reply)) in pods.iter_mut().zip(&ends).zip(packets) {
         if let Some(space) = end {
@@ -246,10 +260,11 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
     });
     let mut seen = Observations {
         packet,
+        redirected,
         pods,
         node,
         answers: [unknown(), unknown()],
-        firewall: firewall::inspect(family),
+        firewall,
         services: ipvs::read(),
         policies: xfrm::read(),
         agents: agents::read(),
@@ -264,11 +279,12 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
         let claims = arp::claims(&needed.claims, &seen.node);
         seen.claims = claims.map_err(|error| plain(&error));
     }
-    let reply = seen.packet.reversed();
-    for (index, packet) in [seen.packet.clone(), reply].into_iter().enumerate() {
+    let reply = seen.onward().reversed();
+    for (index, packet) in [seen.onward(), reply].into_iter().enumerate() {
         let (iif, mark) = &needed.ways[index];
         // Its own packets come in nowhere.
-        let is_own = seen.node.owner(packet.from).is_some();
+        let is_asked = matches!(&seen.answers[0], Answer::Way(way) if way.is_local);
+        let is_own = seen.node.owner(packet.from).is_some() || index == 1 && is_asked;
         seen.answers[index] = match iif.as_ref().filter(|_| !is_own) {
             None if !is_own => {
                 Answer::Unknown("the interface that it comes in through is not known".to_owned())

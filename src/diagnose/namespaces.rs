@@ -262,6 +262,11 @@ impl Spaces {
         }
     }
 
+    /// The other end of a pod's veth pair.
+    pub fn end_of<'a>(&self, pod: &Space, node: &'a Network) -> Option<&'a Link> {
+        node.links.iter().find(|it| is_pair(it, pod))
+    }
+
     /// The namespace with the other end of a veth pair.
     fn behind(&self, link: &Link) -> Option<&Space> {
         self.all.iter().find(|space| is_pair(link, space))

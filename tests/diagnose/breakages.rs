@@ -1044,6 +1044,113 @@ static BREAKAGES: &[Breakage] = &[
             "iptables -t nat -F POSTROUTING; iptables -t nat -A POSTROUTING -s NETWORK -j RETURN",
         )],
     ),
+    // What is asked for is known of the packet, of its connection or of its sender.
+    broken(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        &[(
+            Node,
+            "ipset create own hash:ip timeout 300; ipset add own 8.8.8.8
+             iptables -A FORWARD -m set --match-set own dst -j DROP",
+        )],
+    ),
+    broken(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        &[(
+            Node,
+            "ipset create own hash:ip,port; ipset add own 8.8.8.8,icmp:8/0
+             iptables -A FORWARD -m set --match-set own dst,dst -j DROP",
+        )],
+    ),
+    broken(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        &[(
+            Node,
+            "ipset create ways hash:net,iface; ipset add ways 8.8.0.0/16,eth0
+             ipset create own list:set; ipset create pods hash:ip; ipset add own pods; ipset add pods POD
+             iptables -A FORWARD -m set --match-set own src -m set --match-set ways dst,dst -j DROP",
+        )],
+    ),
+    broken(
+        "rule",
+        "raw PREROUTING rule 1 drops it",
+        &[(
+            Node,
+            "iptables -t raw -A PREROUTING -m mac --mac-source MAC -m addrtype --dst-type UNICAST \
+                 -m iprange --dst-range 8.8.8.0-8.8.8.255 -j DROP",
+        )],
+    ),
+    broken(
+        "rule",
+        "filter FORWARD rule 1 drops it",
+        &[(
+            Node,
+            "iptables -A FORWARD -m physdev --physdev-in LINK \
+                 -m statistic --mode random --probability 1 -j DROP",
+        )],
+    )
+    .of(BRIDGED),
+    broken(
+        "route-type",
+        "the default route of table 200 has the type blackhole",
+        &[(
+            Node,
+            "iptables -t mangle -A PREROUTING -i INGRESS -j CONNMARK --set-mark 0x10
+             iptables -t mangle -A PREROUTING -j CONNMARK --restore-mark
+             ip rule add fwmark 0x10 lookup 200 priority 100; ip route add blackhole default table 200",
+        )],
+    ),
+    // The reply gets the mark that rules behind the routing gave the connection.
+    broken(
+        "route-type",
+        "the default route of table 200 has the type blackhole",
+        &[(
+            Node,
+            "iptables -t mangle -A FORWARD -i INGRESS -j MARK --set-mark 0x10
+             iptables -t mangle -A POSTROUTING -j CONNMARK --save-mark
+             iptables -t mangle -A PREROUTING -i eth0 -j CONNMARK --restore-mark
+             ip rule add fwmark 0x10 lookup 200 priority 100; ip route add blackhole default table 200",
+        )],
+    ),
+    broken(
+        "route-type",
+        "the default route of table 200 has the type blackhole",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own pre { type filter hook prerouting priority mangle; }'
+             nft add rule inet own pre iifname INGRESS ct mark set 0x10
+             nft add rule inet own pre ct mark 0x10 meta mark set ct mark
+             ip rule add fwmark 0x10 lookup 200 priority 100; ip route add blackhole default table 200",
+        )],
+    ),
+    // A reply of another zone is of no connection.
+    broken(
+        "rule",
+        "raw PREROUTING rule 1 tracks the request in zone 5, and no rule the reply",
+        &[(Node, "iptables -t raw -A PREROUTING -i INGRESS -j CT --zone 5")],
+    ),
+    broken(
+        "rule",
+        "inet own pre rule 1 tracks the reply in zone 5, and the request is in 0",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own pre { type filter hook prerouting priority raw; }'
+             nft add rule inet own pre iifname eth0 ct zone set 5",
+        )],
+    ),
+    // The node itself replies.
+    broken(
+        "rule",
+        "filter OUTPUT rule 1 drops it",
+        &[(
+            Node,
+            "ip route add local 8.8.8.0/24 dev lo; iptables -A OUTPUT -s 8.8.8.8 -j DROP",
+        )],
+    ),
     // Those of kube-proxy are for packets that it has marked.
     broken(
         "masquerade",
@@ -1352,6 +1459,86 @@ fn the_right_cause_comes_first_in_tunnels() {
             );
         }
     });
+}
+
+/// Of a destination that a rule translates to one pod the rest of the path is followed, with and
+/// without probes.
+#[test]
+fn what_keeps_packets_from_the_pod_of_a_service_is_found() {
+    let all: [(&[Style], &str, &str); 5] = [
+        (&Style::ALL, "iptables -A FORWARD -d OTHER -j DROP", "rule"),
+        (&Style::ALL, "iptables -A FORWARD -s OTHER -j DROP", "rule"),
+        (&Style::ALL, "ip link set cali3 down", "link-down"),
+        (ROUTED, "ip route del OTHER", "pod-route-missing"),
+        (BRIDGED, "bridge link set dev cali3 state 0", "port-state"),
+    ];
+    let cases = all
+        .iter()
+        .flat_map(|it| it.0.iter().map(move |style| (*style, it)));
+    let cases: Vec<_> = cases.collect();
+    try_all(&cases, |(style, (_, lines, reason))| {
+        let lab = Lab::new(*style);
+        let other = lab.add_pod(3);
+        let to = format!("{}3", style.pod().trim_end_matches('2'));
+        let listen = || Ok::<_, Box<dyn Error + Send + Sync>>(TcpListener::bind((to.as_str(), 7))?);
+        let _listener = other.namespace.within(listen).expect("a listener");
+        let rule = "iptables -t nat -A PREROUTING -d 10.96.0.10 -p tcp --dport 80 -j DNAT --to-destination";
+        lab.node.run(&format!("{rule} {to}:7"));
+        let asked = [style.pod(), "10.96.0.10", "--port", "tcp/80"];
+        let unprobed = [&asked[..], &["--no-probe"]].concat();
+        for (arguments, verdict) in [(&asked[..], "works"), (&unprobed, "ok")] {
+            let (code, found) = lab.diagnose(arguments);
+            assert_eq!(
+                (code, &found["verdict"]),
+                (0, &verdict.into()),
+                "{style:?}: {found:#}"
+            );
+        }
+        lab.node.run(&lines.replace("OTHER", &to));
+        for arguments in [&asked[..], &unprobed] {
+            let (code, found) = lab.diagnose(arguments);
+            let first = causes(&found).first().copied().cloned().unwrap_or_default();
+            let verdict = (code, &first["reason"]);
+            assert_eq!(
+                verdict,
+                (1, &(*reason).into()),
+                "{style:?} {lines}: {found:#}"
+            );
+        }
+        if *reason == "rule" {
+            let (_, found) = lab.diagnose(&unprobed);
+            lab.node.run(command(causes(&found)[0]));
+            let (code, found) = lab.diagnose(&asked);
+            assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        }
+    });
+}
+
+/// A pod that is its own service.
+#[test]
+fn what_keeps_a_pod_from_itself_is_found() {
+    for (style, has_masquerade, reason) in [
+        (Style::Routed, false, "masquerade"),
+        (Style::Bridged, false, "masquerade"),
+        (Style::Bridged, true, "hairpin"),
+    ] {
+        let lab = Lab::new(style);
+        let own = style.pod();
+        lab.node.run(&format!(
+            "iptables -t nat -A PREROUTING -d 10.96.0.10 -j DNAT --to-destination {own}"
+        ));
+        if has_masquerade {
+            lab.node.run(&format!(
+                "iptables -t nat -A POSTROUTING -s {own} -d {own} -j MASQUERADE"
+            ));
+        }
+        for more in [&["--no-probe"][..], &[]] {
+            let (code, found) = lab.diagnose(&[&[own, "10.96.0.10"], more].concat());
+            let first = causes(&found).first().copied().cloned().unwrap_or_default();
+            let verdict = (code, &first["reason"]);
+            assert_eq!(verdict, (1, &reason.into()), "{style:?}: {found:#}");
+        }
+    }
 }
 
 /// A service whose pod is at the same bridge: only with br_netfilter is the reply translated.

@@ -13,7 +13,12 @@ use super::{agents, keep, probes};
 /// to begin with.
 pub fn judge(seen: &Observations) -> Vec<Row> {
     let legs = Leg::both(seen);
-    let own = seen.node.own();
+    let mut own = seen.node.own();
+    let [request, _] = &legs;
+    if request.is_for_node() {
+        // By a route of type local it may be no address of an interface.
+        own.insert(request.packet.to);
+    }
     let (mut rows, is_diverted) = along(seen, &legs, &own);
     let is_explained = rows.iter().any(|it| it.cause.is_some());
     let mut probed = probes::judge(seen, &legs, &own, is_explained, is_diverted);
@@ -110,7 +115,8 @@ fn along(seen: &Observations, legs: &[Leg<'_>; 2], own: &BTreeSet<IpAddr>) -> (V
         found.retain(|row| !is_known(row));
         rows.extend(found);
     }
-    (rows, is_diverted || is_redirected)
+    let is_elsewhere = is_diverted || is_redirected || probes::is_unseen(seen);
+    (rows, is_elsewhere)
 }
 
 /// Of a reply that is fine one row is enough.
@@ -206,6 +212,7 @@ pub(super) mod tests {
     pub fn nothing() -> Observations {
         let unknown = || Answer::Unknown("not asked".to_owned());
         Observations {
+            redirected: None,
             packet: Packet {
                 from: [10, 65, 0, 2].into(),
                 to: [8, 8, 8, 8].into(),

@@ -109,8 +109,8 @@ pub struct Traffic<'a> {
     pub is_error: bool,
     /// Whether it carries data of an open connection of TCP, in place of one that opens it.
     pub is_data: bool,
-    /// Whether it is known that its destination was not translated.
-    pub is_untranslated: bool,
+    /// Whether its destination was translated, where that is known.
+    pub is_redirected: Option<bool>,
     /// Whether a program of this namespace sends it, or gets it: its user is not known.
     pub has_program: bool,
     /// What rules may change of it.
@@ -141,7 +141,7 @@ impl<'a> Traffic<'a> {
             is_reply,
             is_error: false,
             is_data: false,
-            is_untranslated: false,
+            is_redirected: None,
             has_program: false,
             state: Labels::new(None),
             mac: None,
@@ -465,11 +465,15 @@ impl<'a> Matching<'a> {
         let is_tracked = traffic.state.tracking == Tracking::Tracked;
         let may_be_translated = |it: &str| match it {
             "SNAT" => is_tracked,
-            "DNAT" => is_tracked && !traffic.is_untranslated,
+            "DNAT" => is_tracked && traffic.is_redirected.is_none(),
             _ => false,
         };
         let mut states = list.split(',');
-        match states.clone().any(|it| it == own) {
+        let is_redirected = is_tracked && traffic.is_redirected == Some(true);
+        match states
+            .clone()
+            .any(|it| it == own || it == "DNAT" && is_redirected)
+        {
             true => Match::Yes,
             false if states.any(may_be_translated) => Match::Unknown,
             false => Match::No,

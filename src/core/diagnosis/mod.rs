@@ -34,17 +34,43 @@ pub mod trace;
 pub mod verdict;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::model::{Family, SysctlKey};
 use crate::resource::Name;
 pub use checks::KEYS;
+use firewall::{Firewall, Traffic, destination};
 pub use judge::judge;
 pub use keep::would_translate;
-use observed::{Observations, Pod};
+use observed::{Link, Network, Observations, Packet, Pod};
+use passing::{Now, PREROUTING, Passage, passage};
 pub use path::{Marked, mark_in_pod, node_end, own_link};
 pub use probes::is_rejected;
 use verdict::{Level, PROBE, Row};
+
+/// The destination that rules of the node give a packet which comes in through an interface,
+/// and the port, where that is one other host.
+pub fn redirected(
+    node: &Network,
+    firewall: &Firewall,
+    packet: &Packet,
+    link: &Link,
+) -> Option<(IpAddr, Option<u16>)> {
+    let own = node.own();
+    let traffic = Traffic {
+        iif: Some(path::layer_3(node, link).name.as_str()),
+        is_redirected: Some(false),
+        ..Traffic::new(packet, false, &own)
+    };
+    let mut now = Now::new(None);
+    match passage(firewall, packet.family(), &PREROUTING, &traffic, &mut now) {
+        Passage::Translated(it) => {
+            let to = destination(&it.rule)?;
+            (!to.0.is_loopback() && to.0 != packet.from).then_some(to)
+        }
+        _ => None,
+    }
+}
 
 /// What comes of all rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -112,6 +112,8 @@ pub struct Port {
     pub is_found: bool,
     /// Whether it gets what other ports send to all hosts: broadcasts, and multicasts.
     pub gets_all: [bool; 2],
+    /// Whether what comes from there may go back there.
+    pub is_hairpin: bool,
 }
 
 /// A network namespace.
@@ -385,6 +387,8 @@ pub struct Agents {
 pub struct Observations {
     /// What is sent; the answer to it goes back.
     pub packet: Packet,
+    /// The destination that a rule of the node gives it instead, and the port.
+    pub redirected: Option<(IpAddr, Option<u16>)>,
     /// The namespaces of source and destination, where they are pods of this node.
     pub pods: [Option<Pod>; 2],
     /// The node.
@@ -407,6 +411,13 @@ pub struct Observations {
     pub probes: Option<Seen<Probes>>,
     /// Which rules they met; nothing where that was not asked.
     pub trace: Option<Seen<Trace>>,
+}
+
+impl Observations {
+    /// What is sent, behind the rules that give it another destination.
+    pub fn onward(&self) -> Packet {
+        self.packet.redirected(self.redirected)
+    }
 }
 
 /// Packets that were sent from the source, and who saw them.

@@ -55,6 +55,16 @@ impl Packet {
         Prefix::whole(self.to).family()
     }
 
+    /// It with another destination, and port.
+    pub fn redirected(&self, to: Option<(IpAddr, Option<u16>)>) -> Packet {
+        let (to, port) = to.unwrap_or((self.to, None));
+        Packet {
+            to,
+            port: self.port.map(|own| port.unwrap_or(own)),
+            ..self.clone()
+        }
+    }
+
     /// The answer to it.
     pub fn reversed(&self) -> Packet {
         Packet {

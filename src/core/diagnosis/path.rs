@@ -16,8 +16,11 @@ use crate::resource::{Prefix, Resource};
 pub struct Leg<'a> {
     /// Whether it is the answer's.
     pub is_reply: bool,
-    /// The packet. Its addresses are those before translation.
+    /// The packet on the node. Its source is that before translation, its destination the one
+    /// behind it.
     pub packet: Packet,
+    /// The packet as the source of the request sends or gets it.
+    pub at_source: Packet,
     /// Who sends it, and who gets it, where they are pods of this node.
     pub source: Option<&'a Pod>,
     /// See `source`.
@@ -92,10 +95,11 @@ impl<'a> Leg<'a> {
     ) -> Leg<'a> {
         let node = &seen.node;
         let is_reply = request.is_some();
-        let packet = match is_reply {
-            false => seen.packet.clone(),
-            true => seen.packet.reversed(),
-        };
+        let [packet, at_source] = [seen.onward(), seen.packet.clone()].map(|it| match is_reply {
+            false => it,
+            true => it.reversed(),
+        });
+        let sent = if is_reply { &packet } else { &at_source };
         let ingress = match (source.and_then(|pod| node_end(node, pod)), request) {
             (Some(end), _) => Some(layer_3(node, end)),
             // It comes back through the interface that the request left through.
@@ -109,7 +113,7 @@ impl<'a> Leg<'a> {
         let own = BTreeSet::new();
         let traffic = Traffic {
             iif,
-            ..Traffic::new(&packet, is_reply, &own)
+            ..Traffic::new(sent, is_reply, &own)
         };
         let firewall = seen.firewall.as_ref().ok();
         let first = match (request, firewall) {
@@ -135,11 +139,12 @@ impl<'a> Leg<'a> {
             let bridge = |pod| node_end(node, pod).and_then(|it| node.bridge(it));
             let is_same = bridge(source).zip(bridge(target));
             let is_same = is_same.is_some_and(|(a, b)| a.index == b.index);
-            is_same && next_hop(&source.answer, packet.to) == Some(packet.to)
+            is_same && next_hop(&source.answer, sent.to) == Some(packet.to)
         });
         Leg {
             is_reply,
             packet,
+            at_source,
             source,
             target,
             ingress,
@@ -174,6 +179,14 @@ impl<'a> Leg<'a> {
             _ => self.decision.via(),
         };
         via.unwrap_or(self.packet.to)
+    }
+
+    /// The packet as it is sent.
+    pub fn sent(&self) -> &Packet {
+        match self.is_reply {
+            true => &self.packet,
+            false => &self.at_source,
+        }
     }
 
     /// Whether it ends on the node itself.

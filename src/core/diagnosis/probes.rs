@@ -23,9 +23,18 @@ pub fn seen_at(seen: &Observations) -> impl Iterator<Item = &Link> {
     of_node.filter_map(|it| seen.node.link_at(it.index))
 }
 
+/// Whether a rule of the node gives the request another destination, behind which it is not
+/// recognised: only echo requests are by what they carry.
+pub fn is_unseen(seen: &Observations) -> bool {
+    seen.redirected.is_some() && seen.packet.protocol != Protocol::Icmp
+}
+
 /// Whether the request was seen, and was lost before it left the node or came to where it ends:
 /// what is beyond is not what stops it.
 pub fn is_lost(seen: &Observations, legs: &[Leg<'_>; 2]) -> bool {
+    if is_unseen(seen) {
+        return false;
+    }
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
     // A firewall may refuse it in the name of the destination.
     probes
@@ -38,7 +47,7 @@ pub fn is_lost(seen: &Observations, legs: &[Leg<'_>; 2]) -> bool {
 
 /// Whether packets that came to the node, requests or replies, did not leave it.
 pub fn are_lost_on_node(seen: &Observations) -> bool {
-    let Some(Ok(probes)) = &seen.probes else {
+    let Some(Ok(probes)) = seen.probes.as_ref().filter(|_| !is_unseen(seen)) else {
         return false;
     };
     let [request, _] = Leg::both(seen);
@@ -74,7 +83,7 @@ pub fn came(seen: &Observations) -> Option<Packet> {
         .find(|it| it.site == Site::Target && !it.is_out)?;
     Some(Packet {
         from: came.source,
-        ..seen.packet.clone()
+        ..seen.onward()
     })
 }
 
@@ -122,7 +131,11 @@ pub fn left_through(seen: &Observations) -> Option<&Link> {
     let mut left = trail.of(false);
     let left = left.find(|it| it.site == Site::Node && it.is_out)?;
     let is_open = probes.answered == 0 && !trail.has_answer() && seen.pods[1].is_none();
-    seen.node.link_at(left.index).filter(|_| is_open)
+    let link = seen.node.link_at(left.index).filter(|_| is_open)?;
+    // A bridge floods its other ports.
+    let [Leg { ingress, .. }, _] = Leg::both(seen);
+    let is_flooded = ingress.is_some_and(|it| link.master == Some(it.index));
+    (!is_flooded).then_some(link)
 }
 
 /// A row about them. A cause is looked for where there is none yet.
@@ -393,6 +406,11 @@ impl<'a> Trail<'a> {
                 return Some(remedies::within(pod, named(cause)));
             }
         }
+        // A packet that is too long for the next link does not come to the rules behind the routing.
+        let by_length = self.rule_for_length(legs, own, length);
+        if limit.is_none() && by_length.is_some() {
+            return by_length;
+        }
         if !request.is_bridged && is_here && !reaches_source {
             let ends = [request.ingress, request.egress].into_iter().flatten();
             let mut ours = ends.flat_map(|it| node.addresses(it));
@@ -427,8 +445,8 @@ impl<'a> Trail<'a> {
                 return Some(named(cause));
             }
         }
-        if let Some(cause) = self.rule_for_length(legs, own, length) {
-            return Some(cause);
+        if by_length.is_some() {
+            return by_length;
         }
         if let Some(link) = limit {
             let why = match request.is_bridged || link.index != request.egress?.index {

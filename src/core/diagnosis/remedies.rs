@@ -248,6 +248,15 @@ pub(super) fn isolated([one, other]: [&Name; 2], bridge: &Name) -> Cause {
         .about(Resource::Link(one.clone()))
 }
 
+/// A bridge passes nothing back to the port that it came from.
+pub(super) fn hairpin(name: &Name, bridge: &Name, does: &str) -> Cause {
+    let what = format!("hairpin mode is off at port {name} of {bridge}");
+    let why = format!("{does}, and the bridge passes nothing back to the port that it came from");
+    Cause::new(Reason::Hairpin, what, why)
+        .fix(format!("bridge link set dev {} hairpin on", word(name)))
+        .about(Resource::Link(name.clone()))
+}
+
 /// A bridge does not have the address of its pods' gateway.
 pub(super) fn gateway(bridge: &Name, address: IpAddr, network: Option<Prefix>) -> Cause {
     let length = network.map_or("LENGTH".to_owned(), |it| it.length.to_string());

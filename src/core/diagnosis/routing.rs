@@ -143,6 +143,8 @@ pub fn meets(rule: &Rule, packet: &Packet, iif: Option<&str>, mark: u32) -> Opti
             "iif" => iif.unwrap_or("lo") == value,
             // It has no way out yet.
             "oif" => false,
+            // Probes ask for no service.
+            "tos" | "dscp" => value == "0",
             "uidrange" => has_user(value),
             "fwmark" => {
                 let own = matching::parse_mark(value);

@@ -53,6 +53,8 @@ words! {
         PortFlood = "port-flood",
         /// The queue of an interface drops all.
         Queue = "queue",
+        /// A bridge passes nothing back to the port of a pod.
+        Hairpin = "hairpin",
         /// The bridge does not have the address of the pod's gateway.
         Gateway = "gateway",
         /// An interface of the node is down.

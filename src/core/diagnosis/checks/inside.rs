@@ -64,7 +64,7 @@ fn traffic<'a>(
         iif: link.filter(|_| !is_out),
         oif: link.filter(|_| is_out),
         has_program: true,
-        is_untranslated: !is_reply,
+        is_redirected: Some(false).filter(|_| !is_reply),
         ..Traffic::new(packet, is_reply, own)
     }
 }
@@ -153,7 +153,7 @@ fn within(case: &mut Case<'_>, pod: &Pod, is_out: bool) {
 fn as_there(case: &Case<'_>, site: Site) -> Packet {
     let leg = case.leg;
     if site == Site::Source {
-        return leg.packet.clone();
+        return leg.at_source.clone();
     }
     let request = probes::came(case.seen).unwrap_or_else(|| {
         let node = case.node();
@@ -169,7 +169,7 @@ fn as_there(case: &Case<'_>, site: Site) -> Packet {
         let from = case.seen.packet.from;
         Packet {
             from: own.unwrap_or(from),
-            ..case.seen.packet.clone()
+            ..case.seen.onward()
         }
     });
     match leg.is_reply {

@@ -62,7 +62,7 @@ pub(super) fn entry(case: &mut Case<'_>) {
         return case.failed(end.name.as_str(), cause.what.clone(), cause);
     }
     let family = case.family();
-    let hop = next_hop(&pod.answer, case.leg.packet.to).filter(|_| !case.leg.is_bridged);
+    let hop = next_hop(&pod.answer, case.leg.sent().to).filter(|_| !case.leg.is_bridged);
     let has_address = case.node().addresses(dev).any(|it| it.family() == family);
     if let Some(hop) = hop.filter(|_| !has_address) {
         let mut networks = pod.network.addresses(own);
@@ -155,7 +155,7 @@ pub(super) fn lost_bridge<'a>(node: &'a Network, pod: &Pod, hop: IpAddr) -> Opti
 
 /// Whether a pod's interface is no port of a bridge and should be.
 pub(super) fn port(case: &mut Case<'_>, pod: &Pod, end: &Link) {
-    let hop = next_hop(&pod.answer, case.leg.packet.to).unwrap_or(pod.address);
+    let hop = next_hop(&pod.answer, case.leg.sent().to).unwrap_or(pod.address);
     if let Some(bridge) = lost_bridge(case.node(), pod, hop) {
         let cause = remedies::port(&end.name, &bridge.name);
         case.failed(end.name.as_str(), cause.what.clone(), cause);

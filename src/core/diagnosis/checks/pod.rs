@@ -158,7 +158,7 @@ fn misrouted(case: &Case<'_>, pod: &Pod, own: &Link) -> Option<Cause> {
 
 /// The pod takes what it sends to the other end for its own.
 fn to_itself(case: &Case<'_>, pod: &Pod, whose: &str) -> Cause {
-    let packet = &case.leg.packet;
+    let packet = case.leg.sent();
     let to = packet.to;
     let owner = pod.network.links.iter().find_map(|link| {
         let mut addresses = pod.network.addresses(link);
@@ -192,7 +192,7 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
     let (place, whose) = named_pod(case, pod);
     let (name, address) = (&own.name, pod.address);
     let renew = remedies::renew(pod);
-    let to = case.leg.packet.to;
+    let to = case.leg.sent().to;
     if pod.is_own_destination() {
         let cause = to_itself(case, pod, &whose);
         return case.failed(place, cause.what.clone(), cause);
@@ -201,7 +201,7 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
         Answer::Way(way) => way,
         Answer::Unknown(why) => return case.unknown(place, format!("its route to {to}: {why}")),
         Answer::Refused(errno) => {
-            let decision = decide(&pod.network, &case.leg.packet, None, pod.mark.value);
+            let decision = decide(&pod.network, case.leg.sent(), None, pod.mark.value);
             let what = match decision {
                 Decision::Route(route, _) => format!(
                     "{whose} has a route of type {} to {}",
@@ -340,7 +340,7 @@ fn misled(case: &Case<'_>, pod: &Pod, bridge: &Link, hop: IpAddr) -> Option<Caus
 /// What the pod sends leaves it through another interface than its own, or not at all.
 fn elsewhere(case: &mut Case<'_>, pod: &Pod, own: &Link, other: &Link) {
     let (place, whose) = named_pod(case, pod);
-    let to = case.leg.packet.to;
+    let to = case.leg.sent().to;
     let what = format!("the route of {whose} to {to} leads through {}", other.name);
     case.is_diverted = true;
     // Of the request, or of the reply to what came.
@@ -358,7 +358,7 @@ fn elsewhere(case: &mut Case<'_>, pod: &Pod, own: &Link, other: &Link) {
     }
     let why = "what is sent through that does not leave the pod";
     let cause = Cause::new(Reason::PodRoute, &what, why);
-    let decision = decide(&pod.network, &case.leg.packet, None, pod.mark.value);
+    let decision = decide(&pod.network, case.leg.sent(), None, pod.mark.value);
     let fix = match decision {
         Decision::Route(route, _) => {
             let table = remedies::table_word(route.table);

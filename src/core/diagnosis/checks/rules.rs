@@ -93,16 +93,14 @@ pub(super) fn prerouting(case: &mut Case<'_>) {
     if !case.is_routed() {
         return;
     }
-    let mut traffic = case.traffic();
-    traffic.oif = None;
-    traffic.to = case.arrived_at();
+    let traffic = case.arriving();
     let seen = case.seen;
     if let Ok(firewall) = &seen.firewall {
-        // Chains come before the translation back, or after it.
+        // Chains come before the translation, or after it; those for NAT do it.
         let traffics = [traffic, case.traffic()];
-        foreign(case, firewall, &traffics, |it| {
-            it.hook.as_deref() == Some("prerouting") || it.hook.is_none()
-        });
+        let is_met = |it: &Foreign| it.hook.as_deref().is_none_or(|it| it == "prerouting");
+        foreign(case, firewall, &traffics, |it| !it.is_nat && is_met(it));
+        foreign(case, firewall, &[traffic], |it| it.is_nat && is_met(it));
     }
     pass(case, &PREROUTING, &traffic);
     if case.leg.is_reply && case.is_translated {
@@ -140,11 +138,15 @@ impl<'a> Case<'a> {
             let mut all = self.node().addresses(it);
             all.find(|it| it.family() == self.family())
         });
-        own.map_or(self.leg.packet.to, |it| it.address)
+        own.map_or(self.leg.sent().to, |it| it.address)
     }
 
-    /// The port of a bridge that a pod's packets come in through, where rules see which.
+    /// The port of a bridge that a pod's packets come in through, where rules see which. Without a
+    /// bridge there is none.
     fn port_in(&self) -> Option<&'a str> {
+        if self.leg.ingress.is_some_and(|it| it.kind != "bridge") {
+            return Some("");
+        }
         let end = node_end(self.node(), self.leg.source?)?;
         let (option, (_, key)) = match self.family() {
             Family::Ipv4 => (0, BRIDGE_CALLS[0]),
@@ -166,7 +168,10 @@ impl<'a> Case<'a> {
             self.is_diverted || rows.any(|it| it.place == "firewall" && it.level == Level::Unknown);
         Traffic {
             // Else nat has been passed.
-            is_untranslated: !leg.is_reply && !is_unknown,
+            is_redirected: match self.seen.redirected {
+                Some(_) => Some(true),
+                None => Some(false).filter(|_| !leg.is_reply && !is_unknown),
+            },
             iif: leg.ingress.map(|it| it.name.as_str()),
             oif: egress.map(|it| it.name.as_str()),
             mac: leg.source.and_then(|it| own_link(it)?.lladdr),
@@ -174,6 +179,18 @@ impl<'a> Case<'a> {
             ..self
                 .now
                 .of(Traffic::new(&leg.packet, leg.is_reply, self.own))
+        }
+    }
+
+    /// The packet before the routing, as it came.
+    fn arriving(&self) -> Traffic<'a> {
+        let is_reply = self.leg.is_reply;
+        Traffic {
+            oif: None,
+            to: self.arrived_at(),
+            port: self.leg.sent().port,
+            is_redirected: Some(false).filter(|_| !is_reply),
+            ..self.traffic()
         }
     }
 }
@@ -243,12 +260,16 @@ fn judge_outcome(
 
 /// A row about a rule that translates the packet's destination.
 fn translated(case: &mut Case<'_>, by: &Place, place: &str, mark: Mark) {
-    case.is_diverted = true;
     let Some((address, port)) = destination(&by.rule) else {
+        case.is_diverted = true;
         let words = format!("{place} translates its destination: {}", by.rule);
         return case.unknown("firewall", words);
     };
-    let cause = localnet(case, place, address).or_else(|| hairpin(case, place, address, mark));
+    let cause = localnet(case, place, address)
+        .or_else(|| to_itself(case, place, address, mark))
+        .or_else(|| hairpin(case, place, address, mark));
+    let is_followed = case.seen.redirected == Some((address, port)) && !case.leg.is_reply;
+    case.is_diverted |= !is_followed || cause.is_some();
     if let Some(cause) = cause {
         return case.failed("firewall", format!("translated by {place}"), cause);
     }
@@ -258,9 +279,13 @@ fn translated(case: &mut Case<'_>, by: &Place, place: &str, mark: Mark) {
     let shown = port.map_or_else(|| address.to_string(), |_| to.to_string());
     let words = format!("{place} translates its destination to {shown}");
     match probes::works(case.seen) && !case.leg.is_reply {
+        _ if is_followed => case.ok("firewall", words),
         true => {
             case.ok("firewall", words);
             data_of_translated(case, to);
+        }
+        false if address == packet.from => {
+            case.unknown("firewall", format!("{words}, the pod itself"))
         }
         false => case.unknown("firewall", format!("{words}; run: {again}")),
     }
@@ -316,6 +341,30 @@ fn localnet(case: &Case<'_>, place: &str, to: IpAddr) -> Option<Cause> {
         );
         remedies::sysctl(Reason::RouteLocalnet, key, 0, 1, why)
     })
+}
+
+/// A rule translates to the pod that sends: its packets come back to it.
+fn to_itself(case: &Case<'_>, place: &str, to: IpAddr, mark: Mark) -> Option<Cause> {
+    let pod = case.leg.source.filter(|it| it.address == to)?;
+    let end = node_end(case.node(), pod)?;
+    let dev = layer_3(case.node(), end);
+    let does = format!("{place} translates the destination to the pod itself");
+    let mut traffic = Traffic {
+        to,
+        iif: None,
+        oif: Some(dev.name.as_str()),
+        ..case.traffic()
+    };
+    traffic.state.mark = mark;
+    if case.seen.firewall.as_ref().ok()?.keeps_source(&traffic) {
+        let what = format!("{does}, and no rule its source");
+        let why = "the pod drops what comes from its own address";
+        let fix = format!("iptables -t nat -A POSTROUTING -s {to} -d {to} -j MASQUERADE");
+        return Some(Cause::new(Reason::Masquerade, what, why).fix(fix));
+    }
+    // Rules that a bridge calls have it stay within the bridge.
+    let is_back = end.port.is_some_and(|it| !it.is_hairpin) && case.port_in().is_some();
+    is_back.then(|| remedies::hairpin(&end.name, &dev.name, &does))
 }
 
 /// A rule translates to another pod of the same bridge: the reply stays within the bridge, and
@@ -520,10 +569,7 @@ fn of_bridges(case: &mut Case<'_>, hooks: &[&str], bridge: Option<&Link>) {
                     mac: None,
                     ..case.traffic()
                 },
-                false => Traffic {
-                    to: case.arrived_at(),
-                    ..case.traffic()
-                },
+                false => case.arriving(),
             };
             let traffic = Traffic {
                 iif,
@@ -555,7 +601,7 @@ fn of_links(case: &mut Case<'_>, hook: &str, links: [Option<&Link>; 2]) {
     let names = links.map(|link| link.map_or("", |it| it.name.as_str()));
     let mut traffic = match hook {
         "egress" => case.traffic(),
-        _ => case.traffic(),
+        _ => case.arriving(),
     };
     // One that has chains is the one that they see.
     let mut chains = firewall.foreign.iter();
@@ -730,7 +776,7 @@ fn stale(case: &mut Case<'_>, by: &Place) {
     let is_stale = |Tracked { connection: it, .. }: &&Tracked| {
         let is_plain = !it.is_translated && it.reply == it.original.reversed();
         let is_new = !it.is_answered && !it.is_expected && !it.is_in_zone;
-        is_plain && is_new && case.leg.packet.opens(it)
+        is_plain && is_new && case.leg.at_source.opens(it)
     };
     let probes = seen.probes.as_ref().and_then(|it| it.as_ref().ok());
     let is_answered = probes.is_some_and(|it| it.answered == it.sent);
@@ -741,7 +787,7 @@ fn stale(case: &mut Case<'_>, by: &Place) {
     let connections = seen.connections.iter().flatten();
     let (used, others): (Vec<&Tracked>, Vec<&Tracked>) =
         connections.filter(is_stale).partition(|it| it.is_used);
-    let cause = |count| remedies::stale(&case.leg.packet, count, &by.to_string());
+    let cause = |count| remedies::stale(&case.leg.at_source, count, &by.to_string());
     if !used.is_empty() && !case.is_lost {
         let cause = cause(used.len());
         let words = format!("{} has connections without NAT", case.leg.packet.from);

@@ -27,8 +27,9 @@ const VXLAN_PORT: u16 = 15;
 const VXLAN_LOCAL6: u16 = 17;
 /// `IFLA_BR_NF_CALL_IPTABLES`, `IFLA_BR_NF_CALL_IP6TABLES` and `IFLA_BR_NF_CALL_ARPTABLES`
 const BRIDGE_CALLS: [u16; 3] = [36, 37, 38];
-/// `IFLA_BRPORT_STATE`, `_LEARNING`, `_UNICAST_FLOOD`, `_MCAST_FLOOD`, `_BCAST_FLOOD` and `_ISOLATED`
+/// `IFLA_BRPORT_STATE`, `_MODE`, `_LEARNING`, `_UNICAST_FLOOD`, `_MCAST_FLOOD`, `_BCAST_FLOOD` and `_ISOLATED`
 const PORT_STATE: u16 = 1;
+const PORT_HAIRPIN: u16 = 4;
 const PORT_LEARNING: u16 = 8;
 const PORT_UNICASTS: u16 = 9;
 const PORT_MULTICASTS: u16 = 27;
@@ -138,6 +139,7 @@ fn port(info: &[u8]) -> Option<Port> {
         is_isolated: byte(PORT_ISOLATED).is_some_and(|it| it != 0),
         is_found: is_on(PORT_LEARNING) || is_on(PORT_UNICASTS),
         gets_all: [PORT_BROADCASTS, PORT_MULTICASTS].map(is_on),
+        is_hairpin: is_on(PORT_HAIRPIN),
     })
 }
 
