@@ -348,23 +348,23 @@ impl Trial<'_> {
             .doubts_more_than(&self.before)
     }
 
-    /// What of `target` steps leave wrong, and what else is wrong with them alone.
+    /// What of `target` steps leave wrong, and what else is wrong or unknown with them alone.
     fn remains(&self, steps: &[Step], target: &Wrong) -> Wrong {
-        let remains = |base: &Tree, before: &Wrong| -> Wrong {
-            let after = self.wrong(&apply(base, steps));
-            let remains = after.into_iter();
+        let remains = |base: &Tree, before: &Verdicts| -> Wrong {
+            let after = self.judge(&apply(base, steps));
+            let mut remains = after.wrong;
+            remains.retain(|it| target.contains(it) || !before.wrong.contains(it));
+            remains.extend(after.doubtful.difference(&before.doubtful).cloned());
             remains
-                .filter(|it| target.contains(it) || !before.contains(it))
-                .collect()
         };
-        let alone = remains(self.tree, &self.before.wrong);
+        let alone = remains(self.tree, &self.before);
         match alone.is_empty() {
-            true => remains(&self.followed, &self.left.wrong),
+            true => remains(&self.followed, &self.left),
             false => alone,
         }
     }
 
-    /// Lines behind all others that set whatever would be wrong of the keys that
+    /// Lines behind all others that set whatever would be wrong or unknown of the keys that
     /// count, found by trying, and of them those that are needed.
     fn pinned(&self, line: &Line, counts: &dyn Fn(&SysctlKey) -> bool) -> Option<Vec<Step>> {
         let remains = |steps: &[Step]| -> Wrong {
