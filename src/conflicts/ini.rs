@@ -1,12 +1,13 @@
 //! Shell assignments, as in /etc/sysconfig.
 
-use super::scripts::assignments;
+use super::scripts::{assignments, depth, sets_any};
 use super::tree::{Text, origin};
 use crate::model::Origin;
 
 /// One assignment.
 #[derive(Debug, Clone)]
 pub struct Assignment {
+    /// [`ANY`] where its line may set any variable.
     pub name: String,
     /// The value, unquoted.
     pub value: String,
@@ -17,21 +18,43 @@ pub struct Assignment {
     pub place: Origin,
 }
 
-/// The assignments of a file, in order. Lines that are none are passed over.
+/// No name of a variable.
+const ANY: &str = ".";
+
+impl Assignment {
+    /// Whether it may be of any variable: its line reads another file.
+    pub fn is_of_any(&self) -> bool {
+        self.name == ANY
+    }
+}
+
+/// The assignments of a file, in order. Lines that are none are passed over; what stands in
+/// a compound command (`if`) may be assigned or not.
 pub fn options(file: &Text) -> Vec<Assignment> {
-    let lines = file.lines().flat_map(|(number, line)| {
+    let mut open = 0;
+    let mut options = Vec::new();
+    for (number, line) in file.lines() {
         let found = assignments(line);
-        let is_alone = found.len() == 1;
-        let place = origin(file, number);
-        found.into_iter().map(move |it| Assignment {
-            name: it.name,
-            value: it.value,
-            is_computed: it.is_computed,
-            is_alone,
-            place: place.clone(),
-        })
-    });
-    lines.collect()
+        let assignment = |name: String, value: String, is_computed: bool| Assignment {
+            name,
+            value,
+            is_computed,
+            is_alone: found.len() == 1,
+            place: origin(file, number),
+        };
+        let is_certain = open == 0;
+        open = (open + depth(line)).max(0);
+        options.extend(sets_any(line).then(|| assignment(ANY.to_owned(), String::new(), true)));
+        let all = found.iter();
+        options.extend(all.map(|it| {
+            assignment(
+                it.name.clone(),
+                it.value.clone(),
+                it.is_computed || !is_certain,
+            )
+        }));
+    }
+    options
 }
 
 /// A truth value, as systemd spells it.

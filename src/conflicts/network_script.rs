@@ -11,7 +11,7 @@
 //! IPV6_SET_SYSCTLS=no keeps its hands off the IPv6 keys.
 
 use super::ini::{Assignment, options};
-use super::setting::{Kind, Setting, selector};
+use super::setting::{How, Kind, Setting, selector};
 use super::tree::{Text, Tree, origin};
 use crate::model::{Origin, Value};
 
@@ -33,7 +33,12 @@ pub fn restart(tree: &Tree, sysctl_d: &[Setting]) -> Option<Vec<Setting>> {
     let script = SCRIPT.iter().find_map(|path| tree.read(path))?;
     let zero = line_with(&script, &["sysctl -w net.ipv4.ip_forward=0"])?;
     let mut applied = Vec::new();
-    applied.extend(set("net.ipv4.ip_forward", "0", zero, Kind::NetworkScript));
+    applied.extend(set(
+        "net.ipv4.ip_forward",
+        Some("0"),
+        zero,
+        Kind::NetworkScript,
+    ));
     let sysconfig = tree.read(SYSCONFIG);
     let global = sysconfig.as_ref().map(Switches::of).unwrap_or_default();
     if line_with(&script, &["init.ipv6-global"]).is_some()
@@ -52,11 +57,13 @@ pub fn restart(tree: &Tree, sysctl_d: &[Setting]) -> Option<Vec<Setting>> {
     Some(applied)
 }
 
-/// Whether the script takes `name` for the file of an interface: no aliases, no
+/// Whether the script takes `name` for the file of an interface: no aliases, no ranges, no
 /// copies of editors and package managers.
 pub(super) fn is_interface(name: &str) -> bool {
     name.strip_prefix("ifcfg-").is_some_and(|interface| {
-        interface != "lo" && !interface.contains(':') && !is_left_out(name)
+        interface != "lo"
+            && ![":", "-range"].iter().any(|it| interface.contains(it))
+            && !is_left_out(name)
     })
 }
 
@@ -75,8 +82,24 @@ fn line_with(script: &Text, texts: &[&str]) -> Option<Origin> {
     Some(origin(script, number))
 }
 
-fn set(key: &str, value: &str, place: Origin, kind: Kind) -> Option<Setting> {
-    Some(Setting::new(selector(key)?, Value::new(value), place, kind))
+/// Why it is not known what a switch is.
+const COMPUTED: &str = "it is computed when the script runs";
+
+/// Sets a value, which is not known where a switch is computed.
+fn set(key: &str, value: Option<&str>, place: Origin, kind: Kind) -> Option<Setting> {
+    let setting = Setting::new(selector(key)?, Value::default(), place, kind);
+    Some(Setting {
+        value: value.map(Value::new),
+        how: value.map_or(How::Unknown(COMPUTED), |_| How::Sets),
+        ..setting
+    })
+}
+
+/// The last that may assign a variable: the shell keeps that.
+fn last<'a>(all: &'a [Assignment], name: &str) -> Option<&'a Assignment> {
+    all.iter()
+        .rev()
+        .find(|it| it.name == name || it.is_of_any())
 }
 
 /// The switches of one file.
@@ -90,8 +113,7 @@ struct Switches {
 impl Switches {
     fn of(file: &Text) -> Self {
         let options = options(file);
-        // The shell keeps the last.
-        let last = |name: &str| options.iter().rev().find(|it| it.name == name).cloned();
+        let last = |name: &str| last(&options, name).cloned();
         Switches {
             forwarding: last("IPV6FORWARDING"),
             autoconf: last("IPV6_AUTOCONF"),
@@ -99,35 +121,40 @@ impl Switches {
         }
     }
 
-    /// Whether the IPv6 keys are left alone: the scripts ask for exactly `no`.
-    fn hands_off(&self) -> bool {
-        self.set_sysctls.as_ref().is_some_and(|it| it.value == "no")
+    /// Whether the IPv6 keys are left alone, where that is known: the scripts ask for
+    /// exactly `no`.
+    fn hands_off(&self) -> Option<bool> {
+        match &self.set_sysctls {
+            Some(line) => (!line.is_computed).then_some(line.value == "no"),
+            None => Some(false),
+        }
     }
 
     /// The values of [`SWITCHED`], and the line that makes them so.
-    fn values(&self) -> ([&'static str; 3], Option<&Origin>) {
-        let forwarding = self.forwarding.as_ref().filter(|it| it.value == "yes");
-        let autoconf = self.autoconf.as_ref();
-        match (forwarding, autoconf.map(|it| it.value.as_str())) {
-            (Some(line), _) => (["1", "0", "0"], Some(&line.place)),
-            (None, Some("no")) => (["0", "0", "0"], autoconf.map(|it| &it.place)),
-            (None, _) => (
-                ["0", "1", "1"],
-                self.forwarding.as_ref().map(|it| &it.place),
-            ),
-        }
+    fn values(&self) -> ([Option<&'static str>; 3], Option<&Origin>) {
+        let (values, line) = match (&self.forwarding, &self.autoconf) {
+            (line @ Some(it), _) if it.is_computed => ([None; 3], line),
+            (line @ Some(it), _) if it.value == "yes" => (["1", "0", "0"].map(Some), line),
+            (_, line @ Some(it)) if it.is_computed => ([Some("0"), None, None], line),
+            (_, line @ Some(it)) if it.value == "no" => (["0"; 3].map(Some), line),
+            (line, _) => (["0", "1", "1"].map(Some), line),
+        };
+        (values, line.as_ref().map(|it| &it.place))
     }
 
     /// What `init.ipv6-global` sets at the stop and at the start.
     fn hook(&self, hook: &Text) -> Vec<Setting> {
-        if self.hands_off() {
+        let hands_off = self.hands_off();
+        if hands_off == Some(true) {
             return Vec::new();
         }
+        let known = |value| hands_off.and(value);
         let mut applied = Vec::new();
         for name in SWITCHED {
             let key = format!("net.ipv6.conf.*.{name}");
             let stop = line_with(hook, &[&format!(".{name}=0")]);
-            applied.extend(stop.and_then(|place| set(&key, "0", place, Kind::NetworkScript)));
+            let zero = known(Some("0"));
+            applied.extend(stop.and_then(|place| set(&key, zero, place, Kind::NetworkScript)));
         }
         let (values, switch) = self.values();
         for (name, value) in SWITCHED.into_iter().zip(values) {
@@ -137,8 +164,8 @@ impl Switches {
                 continue;
             };
             applied.extend(match switch {
-                Some(switch) => set(&key, value, switch.clone(), Kind::Sysconfig),
-                None => set(&key, value, line, Kind::NetworkScript),
+                Some(switch) => set(&key, known(value), switch.clone(), Kind::Sysconfig),
+                None => set(&key, known(value), line, Kind::NetworkScript),
             });
         }
         applied
@@ -148,16 +175,20 @@ impl Switches {
 /// What `ifup-ipv6` sets of the interface of an ifcfg file that speaks of IPv6.
 fn interface(file: &Text, name: &str, global: &Switches) -> Vec<Setting> {
     let all = options(file);
-    let last = |name: &str| all.iter().rev().find(|it| it.name == name);
     let own = Switches::of(file);
     let hands_off = match own.set_sysctls {
         Some(_) => own.hands_off(),
         None => global.hands_off(),
     };
-    let Some(init) = last("IPV6INIT").filter(|it| it.value == "yes" && !hands_off) else {
+    let init = last(&all, "IPV6INIT").filter(|it| it.value == "yes" || it.is_computed);
+    let Some(init) = init.filter(|_| hands_off != Some(true)) else {
         return Vec::new();
     };
-    let device = match last("DEVICE") {
+    let device = last(&all, "DEVICE");
+    let computed = [Some(init), device];
+    let is_known = hands_off.is_some() && !computed.iter().flatten().any(|it| it.is_computed);
+    let device = match device {
+        Some(device) if device.is_computed => "*",
         Some(device) => device.value.as_str(),
         None => name.trim_start_matches("ifcfg-"),
     };
@@ -175,7 +206,12 @@ fn interface(file: &Text, name: &str, global: &Switches) -> Vec<Setting> {
         .zip(values)
         .filter_map(|(name, value)| {
             let key = format!("net.ipv6.conf.{device}.{name}");
-            set(&key, value, place.clone(), Kind::Sysconfig)
+            set(
+                &key,
+                value.filter(|_| is_known),
+                place.clone(),
+                Kind::Sysconfig,
+            )
         })
         .collect()
 }

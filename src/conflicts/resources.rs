@@ -53,11 +53,14 @@ pub fn find(tree: &Tree, settings: &Settings) -> (Vec<Line>, Vec<Unknown>) {
             ))
         };
         match said.doubt.clone().or_else(of_others) {
-            Some(why) => unknown.push(Unknown {
-                about: invariant.selector.to_string(),
-                place: Some(said.place.clone()),
-                why,
-            }),
+            Some(why) => {
+                let about = invariant.selector.to_string();
+                let place = Some(said.place.clone());
+                let doubt = Unknown { about, place, why };
+                if !unknown.contains(&doubt) {
+                    unknown.push(doubt);
+                }
+            }
             None => lines.push(disagreement(said, wrong, *index, invariant)),
         }
     }
@@ -105,6 +108,7 @@ fn concerned(settings: &Settings, about: &Selector) -> Vec<usize> {
 
 /// What a file says otherwise than is required; nothing where it agrees.
 fn wrong<'a>(said: &Said, invariant: &'a Invariant) -> Option<Vec<&'a (Attribute, Requirement)>> {
+    let may_have_any = said.doubt.is_some() && said.attributes.is_empty();
     match &invariant.desired {
         Desired::Absent => Some(Vec::new()),
         Desired::Attributes(required) => {
@@ -112,7 +116,7 @@ fn wrong<'a>(said: &Said, invariant: &'a Invariant) -> Option<Vec<&'a (Attribute
                 .iter()
                 .filter(|(name, requirement)| {
                     let said = said.attributes.iter().find(|(own, _)| own == name);
-                    said.is_some_and(|(_, value)| !requirement.holds(value))
+                    said.map_or(may_have_any, |(_, value)| !requirement.holds(value))
                 })
                 .collect();
             (!wrong.is_empty()).then_some(wrong)

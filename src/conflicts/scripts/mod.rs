@@ -14,7 +14,7 @@ use super::units::is_masked;
 use crate::model::facts::{self, Written};
 use crate::model::{Governing, Origin, Reach, Selector, Settings, Value};
 use shell::Write;
-pub use shell::assignments;
+pub use shell::{assignments, depth, sets_any};
 
 /// A write that a file has.
 struct Found {

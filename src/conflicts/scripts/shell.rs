@@ -239,6 +239,26 @@ pub fn assignments(line: &str) -> Vec<Assigned> {
         .collect()
 }
 
+/// How many compound commands a line begins more than it ends.
+pub fn depth(line: &str) -> isize {
+    let depth = |it: &Token| match it {
+        Token::Word(word, _) => match word.as_str() {
+            "if" | "case" | "for" | "while" | "until" | "select" | "{" => 1,
+            "fi" | "esac" | "done" | "}" => -1,
+            _ => 0,
+        },
+        Token::Operator(_) => 0,
+    };
+    tokens(line).iter().map(depth).sum()
+}
+
+/// Whether a line runs what may set any variable.
+pub fn sets_any(line: &str) -> bool {
+    let tokens = tokens(line);
+    let mut commands = tokens.split(|it| matches!(it, Token::Operator(_)));
+    commands.any(|it| matches!(name(&program(it.to_vec())), Some("." | "source" | "eval")))
+}
+
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

@@ -1,6 +1,6 @@
 //! What the files of CentOS 7's network script say of links, addresses, routes and
-//! rules: /etc/sysconfig/network, ifcfg-*, route-*, route6-*, rule-* and rule6-* (ifup-eth,
-//! ifup-aliases, ifup-ipv6, ifup-routes of initscripts, rhel7-branch).
+//! rules: /etc/sysconfig/network, ifcfg-*, route-*, route6-*, rule-*, rule6-* and static-routes
+//! (network, ifup-eth, ifup-aliases, ifup-ipv6, ifup-routes of initscripts, rhel7-branch).
 //!
 //! What a DHCP client may set is left out, and the files of an interface that
 //! NetworkManager configures.
@@ -65,11 +65,15 @@ pub fn read(tree: &Tree) -> Vec<Said> {
         };
         let interface = Interface::of(&file, &name, &global);
         // Only the file itself is searched for these.
-        let is = |name: &str, value: &str| {
-            let last = last(&interface.own, name);
-            last.is_some_and(|it| it.value.eq_ignore_ascii_case(value))
-        };
-        if is("ONBOOT", "no") || is_managed && !is("NM_CONTROLLED", "no") {
+        let own = |name: &str| last(&interface.own, name);
+        let is_no = |it: &Assignment| it.value.eq_ignore_ascii_case("no");
+        let is_off = own("ONBOOT").is_some_and(|it| is_no(it) && !it.is_computed);
+        let may_be_ours = own("NM_CONTROLLED").is_some_and(|it| is_no(it) || it.is_computed);
+        if is_off || is_managed && !may_be_ours {
+            continue;
+        }
+        if let Some(line) = interface.all.iter().find(|it| it.is_of_any()) {
+            said.extend(interface.anything(&line.place));
             continue;
         }
         // A port has no addresses and routes of its own.
@@ -91,6 +95,7 @@ pub fn read(tree: &Tree) -> Vec<Said> {
             }
         }
     }
+    static_routes(tree, &mut said);
     let mut seen = HashSet::new();
     said.retain(|it| {
         let is_first = it.doubt.is_some() || seen.insert(it.about.clone());
@@ -220,6 +225,18 @@ impl Interface {
         }
     }
 
+    /// What a line may say that has the shell read another file.
+    fn anything(&self, place: &Origin) -> [Said; 3] {
+        use ResourceKind::{Address, Link, Route};
+        [Link, Address, Route].map(|kind| {
+            let of = match kind {
+                Link => self.on(kind, None, None),
+                _ => Selector::Group(Arc::new(Group::all(kind))),
+            };
+            doubtful(of, place.clone(), "the shell reads another file here")
+        })
+    }
+
     /// Whether it is a port of a bridge or bond.
     fn link(&self, said: &mut Vec<Said>) -> bool {
         let master = self.get("BRIDGE").or_else(|| {
@@ -284,8 +301,20 @@ impl Interface {
     }
 
     /// The addresses of `ifcfg-eth0:1` and the like, which have only the mask of their
-    /// interface.
+    /// interface, and of `ifcfg-eth0-range0`.
     fn aliases(&self, tree: &Tree, said: &mut Vec<Said>) {
+        let start = format!("ifcfg-{}-range", self.device);
+        let is_range = |name: &str| name.starts_with(&start) && !network_script::is_left_out(name);
+        let ranges = tree.list(SCRIPTS, is_range).into_iter();
+        let ranges = ranges.filter_map(|name| tree.read(format!("{SCRIPTS}/{name}")));
+        said.extend(ranges.map(|file| {
+            let about = self.on(ResourceKind::Address, Some(Family::Ipv4), None);
+            doubtful(
+                about,
+                origin(&file, 1),
+                "which addresses this range has is not known",
+            )
+        }));
         let start = format!("ifcfg-{}:", self.device);
         let is_alias = |name: &str| name.starts_with(&start) && !network_script::is_left_out(name);
         for name in tree.list(SCRIPTS, is_alias) {
@@ -395,6 +424,43 @@ impl Interface {
                 doubt.or_else(|| is_unclear.then(unclear)),
             )
         });
+    }
+}
+
+/// What a line may say.
+fn doubtful(about: Selector, place: Origin, why: &str) -> Said {
+    Said {
+        about,
+        attributes: Vec::new(),
+        place,
+        form: Form::Part(String::new()),
+        doubt: Some(why.to_owned()),
+        replaces: false,
+    }
+}
+
+/// The routes of no interface, which route(8) adds: `any net 10.0.0.0/8 gw 10.1.0.1`.
+fn static_routes(tree: &Tree, said: &mut Vec<Said>) {
+    let Some(file) = tree.read("/etc/sysconfig/static-routes") else {
+        return;
+    };
+    for (number, line) in file.lines().filter(|(_, line)| line.starts_with("any")) {
+        let to = line.split_ascii_whitespace().nth(2);
+        let to = match to {
+            Some("default") => everything(Family::Ipv4),
+            to => to.filter(|it| it.contains('/')).and_then(Prefix::parse),
+        };
+        let about = Group {
+            family: Some(Family::Ipv4),
+            to,
+            ..Group::all(ResourceKind::Route)
+        };
+        let about = Selector::Group(Arc::new(about));
+        said.push(doubtful(
+            about,
+            origin(&file, number),
+            "what route(8) makes of it is not known",
+        ));
     }
 }
 
