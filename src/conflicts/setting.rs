@@ -210,7 +210,8 @@ pub fn conf_paths(tree: &Tree, folders: &[&str], hidden: bool) -> Vec<String> {
         let is_conf = |name: &str| name.ends_with(".conf") && (hidden || !name.starts_with('.'));
         for name in tree.list(folder, is_conf) {
             let path = format!("{folder}/{name}");
-            files.entry(name).or_insert(path);
+            // By bytes, as strcmp(3) compares them.
+            files.entry(text::to_bytes(&name)).or_insert(path);
         }
     }
     files.into_values().collect()

@@ -43,8 +43,12 @@ impl Step {
 
     /// Whether its file is there, and under no other name too, or can be made.
     pub fn is_possible(&self, tree: &Tree) -> bool {
-        let path = self.file.to_string_lossy();
-        tree.is_plain(&path) || (self.line.is_none() && !tree.exists(&path))
+        // Nobody can write what stands for a byte.
+        let path = self
+            .file
+            .to_str()
+            .filter(|it| !it.contains(text::is_foreign));
+        path.is_some_and(|it| tree.is_plain(it) || (self.line.is_none() && !tree.exists(it)))
     }
 
     /// The tree with this change made.

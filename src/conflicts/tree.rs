@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -148,7 +149,8 @@ impl Tree {
     }
 
     /// The names in a folder that `wanted` accepts, sorted; none where there is
-    /// no such folder.
+    /// no such folder. They have [characters](text::is_foreign) for bytes that are no UTF-8,
+    /// as paths may have them.
     pub fn list(&self, folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let real = self.resolve(Path::new(folder));
         if let Some(real) = &real {
@@ -175,13 +177,9 @@ impl Tree {
         };
         let mut names = Vec::new();
         for name in &*self.names(folder, real) {
-            match name.to_str() {
-                Some(name) if wanted(name) => names.push(name.to_owned()),
-                None if wanted(&name.to_string_lossy()) => {
-                    let reason = "its name is not UTF-8: it is not read".to_owned();
-                    self.unread(&Path::new(folder).join(name), reason);
-                }
-                _ => {}
+            let name = text::from_bytes(name.as_bytes());
+            if wanted(&name) {
+                names.push(name);
             }
         }
         names.sort_unstable();
@@ -344,7 +342,9 @@ impl Tree {
         if let Some(known) = self.disk.resolved.borrow().get(path) {
             return known.clone();
         }
-        let resolved = self.disk.root.resolve(path, |looked| {
+        let bytes = path.to_str().map(text::to_bytes);
+        let named = bytes.map_or_else(|| path.to_owned(), |it| OsString::from_vec(it).into());
+        let resolved = self.disk.root.resolve(&named, |looked| {
             self.disk.named.borrow_mut().insert(looked);
         });
         let resolved = resolved.map_err(|error| match error.raw_os_error() {

@@ -8,7 +8,9 @@ mod scratch;
 
 mod explain;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -170,6 +172,20 @@ warning: /etc/sysctl.d/40-folder.conf: this is not a regular file
 warning: /etc/sysctl.d/50-pipe.conf: this is not a regular file
 "
     );
+}
+
+/// The last of two names that sort by their bytes.
+#[test]
+fn a_file_whose_name_is_no_text_is_read_in_its_turn() {
+    let root = node("bytes");
+    let name = |bytes: &[u8]| Path::new("etc/sysctl.d").join(OsStr::from_bytes(bytes));
+    root.write(name(b"50-\xa0.conf"), ZERO);
+    let (code, told, troubles) = root.conflicts();
+    assert_eq!((code, troubles.as_str()), (Some(1), ""));
+    let place = "/etc/sysctl.d/50-\u{fffd}.conf:1 sets it to 0";
+    assert!(told.contains(place), "{told}");
+    root.write(name("50-é.conf".as_bytes()), ZERO.replace('0', "1"));
+    assert_eq!(root.conflicts().0, Some(0));
 }
 
 #[test]

@@ -144,13 +144,8 @@ impl Machine {
 
     /// Empties the folders that a tree is made in.
     pub fn clear(&self) {
-        let mut folders = vec![
-            "/etc".to_owned(),
-            "/run".to_owned(),
-            "/usr/local".to_owned(),
-        ];
-        let shipped = fs::read_dir("/usr/lib/sysctl.d").expect("a folder");
-        folders.extend(shipped.map(|it| it.expect("an entry").path().display().to_string()));
+        let mut folders = ["/etc", "/run", "/usr/local"].map(PathBuf::from).to_vec();
+        folders.extend(names(Path::new("/usr/lib/sysctl.d")));
         for path in folders {
             let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
         }

@@ -10,6 +10,7 @@
 mod generate;
 mod machine;
 mod mutate;
+mod odd;
 mod random;
 mod shapes;
 mod wide;
@@ -58,6 +59,9 @@ const APPLIERS: [&str; 3] = ["boot", "new-interface", "sysctl-system"];
 /// The trees of these seeds and greater ones are `wide`'s.
 const WIDE: u64 = 1_000_000_000_000;
 
+/// The trees of these seeds and greater ones are `odd`'s.
+const ODD: u64 = 2 * WIDE;
+
 /// Trees that once differed, each for another reason.
 const PAST: [u64; 26] = [
     1_000_170_308_029,
@@ -100,12 +104,11 @@ fn verdicts_are_those_of_the_real_programs() {
         return;
     }
     let known = PAST.into_iter().chain(400_000..400_100);
-    let known = known.chain(WIDE..WIDE + 50);
+    let known = known.chain(WIDE..WIDE + 50).chain(ODD..ODD + 50);
     assert_eq!(differing(known), 0, "see above");
     let seed = RandomState::new().build_hasher().finish() % 1_000_000_000;
-    let half = trees / 2;
-    let new = (seed..seed + half).chain(WIDE + seed..WIDE + seed + half);
-    assert_eq!(differing(new), 0, "see above");
+    let new = [0, WIDE, ODD].map(|kind| kind + seed..kind + seed + trees / 3);
+    assert_eq!(differing(new.into_iter().flatten()), 0, "see above");
 }
 
 /// How many of the trees of these seeds differ.
@@ -184,7 +187,7 @@ fn differences(machine: &mut Machine, seed: u64, counts: &mut [u64; 4]) -> Strin
 
 /// Makes a tree; what is guarded.
 fn make(machine: &mut Machine, random: &mut Random, seed: u64) -> Guarded {
-    let is_wide = seed >= WIDE;
+    let is_wide = (WIDE..ODD).contains(&seed);
     let (names, laters): (&[_], &[_]) = match is_wide {
         true => (&wide::NAMES, &wide::LATER),
         false => (&NAMES, &LATER),
@@ -217,6 +220,7 @@ fn make(machine: &mut Machine, random: &mut Random, seed: u64) -> Guarded {
     };
     let tree = match random.below(2) {
         _ if is_wide => wide::tree,
+        _ if seed >= ODD => odd::tree,
         0 => generate::tree,
         _ => shapes::tree,
     };
