@@ -80,6 +80,17 @@ impl Pass {
         }
     }
 
+    /// Notes why more than these settings may be applied, to any key.
+    pub fn doubt(&mut self, place: Option<Origin>, why: String) {
+        self.doubts.push(Doubt {
+            key: None,
+            at: self.settings.len(),
+            place,
+            value: None,
+            why,
+        });
+    }
+
     /// Whether a setting is applied to a key of a new interface, as udev runs it.
     pub fn is_for_new(&self, setting: &Setting, key: &SysctlKey) -> bool {
         let is_pattern = setting.is_pattern();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::glob;
-use super::pass::{Doubt, Pass, Spared};
+use super::pass::{Pass, Spared};
 use super::path;
 use super::reader::{Entry, Procps, Systemd};
 use super::setting::{How, Kind, ODD_BRACKETS, Setting, by_name, conf_paths};
@@ -64,13 +64,7 @@ pub fn boots(tree: &Tree, systemd: Systemd) -> Vec<Pass> {
         return vec![pass];
     }
     if entangled.len() > MOST {
-        pass.doubts.push(Doubt {
-            key: None,
-            at: pass.settings.len(),
-            place: None,
-            value: None,
-            why: format!("{RANDOM_ORDER} (more than {MOST} settings)"),
-        });
+        pass.doubt(None, format!("{RANDOM_ORDER} (more than {MOST} settings)"));
     }
     pass.why_several = RANDOM_ORDER;
     let (first, last): (Vec<usize>, Vec<usize>) =
@@ -136,13 +130,9 @@ fn boot(tree: &Tree, systemd: Systemd) -> Pass {
                 false if entry.expanded().is_none() => Some("its braces expand to too many paths"),
                 false => None,
             };
-            pass.doubts.extend(why.map(|why| Doubt {
-                key: None,
-                at: pass.settings.len(),
-                place: Some(entry.place.clone()),
-                value: None,
-                why: why.to_owned(),
-            }));
+            if let Some(why) = why {
+                pass.doubt(Some(entry.place.clone()), why.to_owned());
+            }
             let paths = settings(entry, true).into_iter();
             let paths = paths.filter_map(|it| it.path().cloned());
             let others = paths.filter(|path| **path != *entry.path);
@@ -177,14 +167,9 @@ pub fn procps(tree: &Tree, procps: Procps) -> Pass {
     let mut pass = Pass::new(Applier::SysctlSystem, applied(&entries, false));
     pass.is_literal = !procps.knows_patterns();
     let names = conf_paths(tree, folders, true).into_iter();
-    let odd = names.filter(|it| glob::has_odd_brackets(it));
-    pass.doubts.extend(odd.map(|path| Doubt {
-        key: None,
-        at: pass.settings.len(),
-        place: None,
-        value: None,
-        why: format!("{ODD_BRACKETS}: {path}"),
-    }));
+    for path in names.filter(|it| glob::has_odd_brackets(it)) {
+        pass.doubt(None, format!("{ODD_BRACKETS}: {path}"));
+    }
     if procps >= Procps::V4_0_4 {
         let is_known = |it: &&Entry| !glob::has_odd_brackets(&it.path);
         let excluding = entries

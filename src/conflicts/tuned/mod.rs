@@ -10,7 +10,7 @@ mod variables;
 
 use std::collections::BTreeMap;
 
-use super::pass::{Doubt, Pass};
+use super::pass::Pass;
 use super::setting::{How, Kind, Setting, TunedFix as Fix, selector};
 use super::step::{DROP_IN, Remedies, Step};
 use super::sysctl_d::{SYSCTL_CONF, written};
@@ -65,20 +65,9 @@ pub fn pass(tree: &Tree) -> Pass {
     match applied {
         Ok(()) => {}
         Err(Failure::Refused) => pass = Pass::new(Applier::Tuned, Vec::new()),
-        Err(Failure::Unknown { place, why }) => doubt(&mut pass, place, why),
+        Err(Failure::Unknown { place, why }) => pass.doubt(place, why),
     }
     pass
-}
-
-/// Something because of which all of it is not known.
-fn doubt(pass: &mut Pass, place: Option<Origin>, why: String) {
-    pass.doubts.push(Doubt {
-        key: None,
-        at: pass.settings.len(),
-        place,
-        value: None,
-        why,
-    });
 }
 
 /// What may be done about a line of a profile.
@@ -230,7 +219,7 @@ impl<'a> Daemon<'a> {
         if recommends && (!names.is_empty() || units::is_wanted(self.tree, UNIT)) {
             // The active one is what it took the last time.
             let why = "no profile is chosen: tuned takes the one that it recommends".to_owned();
-            doubt(pass, None, why);
+            pass.doubt(None, why);
         }
         names.extend(post_loaded);
         Ok(names)
