@@ -69,6 +69,12 @@ pub fn add_route(line: &str, family: Family) -> Option<Added> {
         attributes.push((name, Value::new(value)));
     };
     while let Some(word) = words.next() {
+        if let Some(name) = attribute(word) {
+            let text = words.next()?;
+            let read = unclear.unless(value(name, text, family), text);
+            set(name, read.as_deref().unwrap_or(text));
+            continue;
+        }
         match word {
             "unicast" => {}
             "blackhole" | "unreachable" | "prohibit" | "throw" => set(Attribute::Type, word),
@@ -77,37 +83,6 @@ pub fn add_route(line: &str, family: Family) -> Option<Added> {
             "nexthop" => {
                 unclear.unless(None::<()>, word);
                 break;
-            }
-            "via" | "src" => {
-                let name = if word == "via" {
-                    Attribute::Via
-                } else {
-                    Attribute::Src
-                };
-                let text = words.next()?;
-                let read = unclear.unless(address(text, family), text);
-                set(
-                    name,
-                    &read.map_or_else(|| text.to_owned(), |it| it.to_string()),
-                );
-            }
-            "dev" => set(Attribute::Dev, words.next()?),
-            "mtu" => {
-                let text = words.next()?;
-                let read = unclear.unless(number(text), text);
-                set(
-                    Attribute::Mtu,
-                    &read.map_or_else(|| text.to_owned(), |it| it.to_string()),
-                );
-            }
-            "scope" => set(Attribute::Scope, words.next()?),
-            "proto" | "protocol" => {
-                let text = words.next()?;
-                let named = ROUTE_PROTOCOLS.iter().find(|(name, _)| *name == text);
-                let read = named.map(|it| it.1).or_else(|| number(text));
-                if let Some(read) = unclear.unless(read, text) {
-                    set(Attribute::Protocol, &read.to_string());
-                }
             }
             "table" => {
                 let text = words.next()?;
@@ -157,6 +132,31 @@ pub fn add_route(line: &str, family: Family) -> Option<Added> {
         attributes,
         doubt,
     })
+}
+
+/// The attribute of a route whose value comes behind this word.
+fn attribute(word: &str) -> Option<Attribute> {
+    Some(match word {
+        "via" => Attribute::Via,
+        "src" => Attribute::Src,
+        "dev" => Attribute::Dev,
+        "mtu" => Attribute::Mtu,
+        "scope" => Attribute::Scope,
+        "proto" | "protocol" => Attribute::Protocol,
+        _ => return None,
+    })
+}
+
+/// A value of a route as a state has it, where that is known.
+fn value(attribute: Attribute, text: &str, family: Family) -> Option<String> {
+    let protocol = || ROUTE_PROTOCOLS.iter().find(|(name, _)| *name == text);
+    let number = match attribute {
+        Attribute::Via | Attribute::Src => return Some(address(text, family)?.to_string()),
+        Attribute::Mtu => number(text)?,
+        Attribute::Protocol => protocol().map(|it| it.1).or_else(|| number(text))?,
+        _ => return Some(text.to_owned()),
+    };
+    Some(number.to_string())
 }
 
 /// What `ip rule add` makes of this; nothing where it fails.
