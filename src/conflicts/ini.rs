@@ -57,6 +57,13 @@ pub fn options(file: &Text) -> Vec<Assignment> {
     options
 }
 
+/// The last that may assign a variable: the shell keeps that. An empty value is none.
+pub fn last<'a>(all: &'a [Assignment], name: &str) -> Option<&'a Assignment> {
+    let may_assign = |it: &&Assignment| it.name == name || it.is_of_any();
+    let last = all.iter().rev().find(may_assign);
+    last.filter(|it| it.is_computed || !it.value.is_empty())
+}
+
 /// A truth value, as systemd spells it.
 pub fn truth(value: &str) -> Option<bool> {
     match value.to_ascii_lowercase().as_str() {
@@ -64,4 +71,9 @@ pub fn truth(value: &str) -> Option<bool> {
         "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// A truth value as the kernel has it.
+pub fn digit(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
 }

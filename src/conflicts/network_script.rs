@@ -6,21 +6,38 @@
 //!   accept_redirects of every IPv6 interface to 0;
 //! * `network start` runs `init.ipv6-global start pre`, which sets the three by
 //!   IPV6FORWARDING and IPV6_AUTOCONF, applies sysctl.d, brings the interfaces
-//!   up (`ifup-ipv6` sets the three of each) and applies sysctl.d once more.
+//!   up (`ifup-ipv6` sets the three and autoconf of each) and applies sysctl.d once more.
 //!
 //! IPV6_SET_SYSCTLS=no keeps its hands off the IPv6 keys.
 
-use super::ini::{Assignment, options};
+use super::ini::{Assignment, digit, last, options};
 use super::setting::{How, Kind, Setting, selector};
+use super::sysconfig::{self, SCRIPTS, SYSCONFIG};
 use super::tree::{Text, Tree, origin};
 use crate::model::{Origin, Value};
 
 /// The first is where CentOS 7 has it, and a link leads there from the second.
 const SCRIPT: [&str; 2] = ["/etc/rc.d/init.d/network", "/etc/init.d/network"];
-pub(super) const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
-pub(super) const SYSCONFIG: &str = "/etc/sysconfig/network";
-/// What the script sets of each IPv6 interface, in this order.
-const SWITCHED: [&str; 3] = ["forwarding", "accept_ra", "accept_redirects"];
+/// What decides which IPv6 keys are set, and to what.
+const SWITCHES: [&str; 6] = [
+    "IPV6FORWARDING",
+    "IPV6_AUTOCONF",
+    "IPV6_ROUTER",
+    "IPV6_FORCE_ACCEPT_RA",
+    "IPV6_PRIVACY",
+    "IPV6_SET_SYSCTLS",
+];
+
+/// What decides which interface they are of, and whether they are set at all.
+const DECIDE: [&str; 7] = [
+    "DEVICE",
+    "ONBOOT",
+    "NM_CONTROLLED",
+    "BRIDGE",
+    "MASTER",
+    "SLAVE",
+    "IPV6INIT",
+];
 
 /// Whether the node has this script.
 pub(super) fn is_there(tree: &Tree) -> bool {
@@ -31,187 +48,144 @@ pub(super) fn is_there(tree: &Tree) -> bool {
 /// this script. `sysctl_d` is what systemd-sysctl applies.
 pub fn restart(tree: &Tree, sysctl_d: &[Setting]) -> Option<Vec<Setting>> {
     let script = SCRIPT.iter().find_map(|path| tree.read(path))?;
-    let zero = line_with(&script, &["sysctl -w net.ipv4.ip_forward=0"])?;
-    let mut applied = Vec::new();
-    applied.extend(set(
-        "net.ipv4.ip_forward",
-        Some("0"),
-        zero,
-        Kind::NetworkScript,
-    ));
+    let place = line_with(&script, "sysctl -w net.ipv4.ip_forward=0")?;
+    let key = selector("net.ipv4.ip_forward")?;
+    let zero = Setting::new(key, Value::new("0"), place, Kind::NetworkScript);
+    let mut applied = vec![zero];
     let sysconfig = tree.read(SYSCONFIG);
-    let global = sysconfig.as_ref().map(Switches::of).unwrap_or_default();
-    if line_with(&script, &["init.ipv6-global"]).is_some()
+    let global = sysconfig.as_ref().map(options).unwrap_or_default();
+    if line_with(&script, "init.ipv6-global").is_some()
         && let Some(hook) = tree.read(format!("{SCRIPTS}/init.ipv6-global"))
     {
-        applied.extend(global.hook(&hook));
+        let switches = Switches::new(&global, Of::All);
+        applied.extend(switches.stopped(&hook));
+        applied.extend(switches.started(&hook));
     }
-    for name in tree.list(SCRIPTS, is_interface) {
-        if let Some(file) = tree.read(format!("{SCRIPTS}/{name}")) {
-            applied.extend(interface(&file, &name, &global));
+    if let Some(hook) = tree.read(format!("{SCRIPTS}/ifup-ipv6")) {
+        for interface in sysconfig::interfaces(tree) {
+            if !interface.is_port() && interface.has_ipv6() != Some(false) {
+                let of = interface.device().map_or(Of::Unknown, Of::One);
+                applied.extend(Switches::new(&interface.all, of).started(&hook));
+            }
         }
     }
-    if line_with(&script, &["apply_sysctl"]).is_some() {
+    if line_with(&script, "apply_sysctl").is_some() {
         applied.extend(sysctl_d.iter().cloned());
     }
     Some(applied)
 }
 
-/// Whether the script takes `name` for the file of an interface: no aliases, no ranges, no
-/// copies of editors and package managers.
-pub(super) fn is_interface(name: &str) -> bool {
-    name.strip_prefix("ifcfg-").is_some_and(|interface| {
-        interface != "lo"
-            && ![":", "-range"].iter().any(|it| interface.contains(it))
-            && !is_left_out(name)
-    })
-}
-
-/// Whether it is a copy of an editor or a package manager.
-pub(super) fn is_left_out(name: &str) -> bool {
-    let ends = [".rpmsave", ".rpmorig", ".rpmnew", ".bak", ".old", "~"];
-    ends.iter().any(|end| name.ends_with(end))
-}
-
-/// The first line of a script that has one of `texts` and is no comment.
-fn line_with(script: &Text, texts: &[&str]) -> Option<Origin> {
-    let wanted = |line: &str| {
-        !line.trim_start().starts_with('#') && texts.iter().any(|text| line.contains(text))
-    };
+/// The first line of a script that has `text` and is no comment.
+fn line_with(script: &Text, text: &str) -> Option<Origin> {
+    let wanted = |line: &str| !line.trim_start().starts_with('#') && line.contains(text);
     let (number, _) = script.lines().find(|(_, line)| wanted(line))?;
     Some(origin(script, number))
 }
 
-/// Why it is not known what a switch is.
-const COMPUTED: &str = "it is computed when the script runs";
-
-/// Sets a value, which is not known where a switch is computed.
-fn set(key: &str, value: Option<&str>, place: Origin, kind: Kind) -> Option<Setting> {
-    let setting = Setting::new(selector(key)?, Value::default(), place, kind);
-    Some(Setting {
-        value: value.map(Value::new),
-        how: value.map_or(How::Unknown(COMPUTED), |_| How::Sets),
-        ..setting
-    })
+/// Which interfaces a script sets keys of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of<'a> {
+    /// Each, `all` and `default`.
+    All,
+    One(&'a str),
+    /// The one with a hardware address.
+    Unknown,
 }
 
-/// The last that may assign a variable: the shell keeps that.
-fn last<'a>(all: &'a [Assignment], name: &str) -> Option<&'a Assignment> {
-    all.iter()
-        .rev()
-        .find(|it| it.name == name || it.is_of_any())
+/// By what a script sets IPv6 keys.
+struct Switches<'a> {
+    all: &'a [Assignment],
+    of: Of<'a>,
+    /// One of them whose value is not known.
+    computed: Option<&'a Assignment>,
 }
 
-/// The switches of one file.
-#[derive(Debug, Clone, Default)]
-struct Switches {
-    forwarding: Option<Assignment>,
-    autoconf: Option<Assignment>,
-    set_sysctls: Option<Assignment>,
-}
-
-impl Switches {
-    fn of(file: &Text) -> Self {
-        let options = options(file);
-        let last = |name: &str| last(&options, name).cloned();
-        Switches {
-            forwarding: last("IPV6FORWARDING"),
-            autoconf: last("IPV6_AUTOCONF"),
-            set_sysctls: last("IPV6_SET_SYSCTLS"),
-        }
+impl<'a> Switches<'a> {
+    fn new(all: &'a [Assignment], of: Of<'a>) -> Self {
+        let names = SWITCHES.iter().chain(&DECIDE);
+        let computed = names
+            .filter_map(|it| last(all, it))
+            .find(|it| it.is_computed);
+        Switches { all, of, computed }
     }
 
-    /// Whether the IPv6 keys are left alone, where that is known: the scripts ask for
-    /// exactly `no`.
-    fn hands_off(&self) -> Option<bool> {
-        match &self.set_sysctls {
-            Some(line) => (!line.is_computed).then_some(line.value == "no"),
-            None => Some(false),
-        }
+    /// The line that gives a switch this value: the scripts ask for exactly that.
+    fn line(&self, name: &str, value: &str) -> Option<&'a Assignment> {
+        last(self.all, name).filter(|it| it.value == value)
     }
 
-    /// The values of [`SWITCHED`], and the line that makes them so.
-    fn values(&self) -> ([Option<&'static str>; 3], Option<&Origin>) {
-        let (values, line) = match (&self.forwarding, &self.autoconf) {
-            (line @ Some(it), _) if it.is_computed => ([None; 3], line),
-            (line @ Some(it), _) if it.value == "yes" => (["1", "0", "0"].map(Some), line),
-            (_, line @ Some(it)) if it.is_computed => ([Some("0"), None, None], line),
-            (_, line @ Some(it)) if it.value == "no" => (["0"; 3].map(Some), line),
-            (line, _) => (["0", "1", "1"].map(Some), line),
+    /// What the line of a script that writes `text` to a key sets, because of the switch `by`.
+    fn set(
+        &self,
+        script: &Text,
+        (name, text): (&str, &str),
+        value: &str,
+        by: Option<&Assignment>,
+    ) -> Option<Setting> {
+        let line = line_with(script, &format!(".{name}={text}"))?;
+        let hands_off = self.line("IPV6_SET_SYSCTLS", "no");
+        if hands_off.is_some_and(|it| !it.is_computed) {
+            return None;
+        }
+        let interface = match self.of {
+            Of::One(device) => device.replacen('.', "/", 1),
+            Of::All | Of::Unknown => "*".to_owned(),
         };
-        (values, line.as_ref().map(|it| &it.place))
-    }
-
-    /// What `init.ipv6-global` sets at the stop and at the start.
-    fn hook(&self, hook: &Text) -> Vec<Setting> {
-        let hands_off = self.hands_off();
-        if hands_off == Some(true) {
-            return Vec::new();
-        }
-        let known = |value| hands_off.and(value);
-        let mut applied = Vec::new();
-        for name in SWITCHED {
-            let key = format!("net.ipv6.conf.*.{name}");
-            let stop = line_with(hook, &[&format!(".{name}=0")]);
-            let zero = known(Some("0"));
-            applied.extend(stop.and_then(|place| set(&key, zero, place, Kind::NetworkScript)));
-        }
-        let (values, switch) = self.values();
-        for (name, value) in SWITCHED.into_iter().zip(values) {
-            let key = format!("net.ipv6.conf.*.{name}");
-            let variable = format!(".{name}=$ipv6_global_");
-            let Some(line) = line_with(hook, &[&variable]) else {
-                continue;
-            };
-            applied.extend(match switch {
-                Some(switch) => set(&key, known(value), switch.clone(), Kind::Sysconfig),
-                None => set(&key, known(value), line, Kind::NetworkScript),
-            });
-        }
-        applied
-    }
-}
-
-/// What `ifup-ipv6` sets of the interface of an ifcfg file that speaks of IPv6.
-fn interface(file: &Text, name: &str, global: &Switches) -> Vec<Setting> {
-    let all = options(file);
-    let own = Switches::of(file);
-    let hands_off = match own.set_sysctls {
-        Some(_) => own.hands_off(),
-        None => global.hands_off(),
-    };
-    let init = last(&all, "IPV6INIT").filter(|it| it.value == "yes" || it.is_computed);
-    let Some(init) = init.filter(|_| hands_off != Some(true)) else {
-        return Vec::new();
-    };
-    let device = last(&all, "DEVICE");
-    let computed = [Some(init), device];
-    let is_known = hands_off.is_some() && !computed.iter().flatten().any(|it| it.is_computed);
-    let device = match device {
-        Some(device) if device.is_computed => "*",
-        Some(device) => device.value.as_str(),
-        None => name.trim_start_matches("ifcfg-"),
-    };
-    // ifcfg files are read after the global one: what they leave out is its.
-    let switches = Switches {
-        forwarding: own.forwarding.or_else(|| global.forwarding.clone()),
-        autoconf: own.autoconf.or_else(|| global.autoconf.clone()),
-        set_sysctls: None,
-    };
-    let (values, switch) = switches.values();
-    let place = switch.unwrap_or(&init.place);
-    let device = device.replace('.', "/");
-    SWITCHED
-        .into_iter()
-        .zip(values)
-        .filter_map(|(name, value)| {
-            let key = format!("net.ipv6.conf.{device}.{name}");
-            set(
-                &key,
-                value.filter(|_| is_known),
-                place.clone(),
-                Kind::Sysconfig,
-            )
+        let key = selector(&format!("net.ipv6.conf.{interface}.{name}"))?;
+        let (place, kind) = match self.computed.or(by) {
+            Some(by) => (by.place.clone(), Kind::Sysconfig),
+            None => (line, Kind::NetworkScript),
+        };
+        let setting = Setting::new(key, Value::new(value), place, kind);
+        Some(match (self.computed, self.of) {
+            (Some(_), _) => Setting {
+                value: None,
+                how: How::Unknown("it is computed when the script runs"),
+                ..setting
+            },
+            (None, Of::Unknown) => Setting {
+                how: How::Unknown("its interface is the one with HWADDR="),
+                ..setting
+            },
+            (None, _) => setting,
         })
-        .collect()
+    }
+
+    /// What `init.ipv6-global` sets at the stop.
+    fn stopped(&self, script: &Text) -> Vec<Setting> {
+        let names = ["forwarding", "accept_ra", "accept_redirects"].into_iter();
+        let set = names.filter_map(|name| self.set(script, (name, "0"), "0", None));
+        set.collect()
+    }
+
+    /// What `init.ipv6-global` or `ifup-ipv6` sets at the start.
+    fn started(&self, script: &Text) -> Vec<Setting> {
+        let of_one = |name, value| self.line(name, value).filter(|_| self.of != Of::All);
+        let own = last(self.all, "IPV6FORWARDING");
+        let forwards = self.line("IPV6FORWARDING", "yes").is_some();
+        let router = of_one("IPV6_ROUTER", "no").filter(|_| forwards);
+        let autoconf = match forwards {
+            true => of_one("IPV6_AUTOCONF", "yes"),
+            false => self.line("IPV6_AUTOCONF", "no"),
+        };
+        let auto = forwards == autoconf.is_some();
+        let forced = of_one("IPV6_FORCE_ACCEPT_RA", "yes").filter(|_| !forwards && !auto);
+        let accept_ra = match forwards && auto {
+            true => "2",
+            false => digit(auto || forced.is_some()),
+        };
+        let private = last(self.all, "IPV6_PRIVACY").filter(|_| self.of != Of::All);
+        let private = private.filter(|it| it.is_computed || it.value == "rfc3041");
+        let (forwards, by) = (digit(forwards && router.is_none()), autoconf.or(own));
+        let set = [
+            Some(("forwarding", "$ipv6_", forwards, router.or(own))),
+            Some(("accept_ra", "$ipv6_", accept_ra, forced.or(by))),
+            Some(("accept_redirects", "$ipv6_", digit(auto), by)),
+            Some(("autoconf", "$ipv6_", digit(auto), by)),
+            private.map(|_| ("use_tempaddr", "2", "2", private)),
+        ];
+        let set = set.into_iter().flatten();
+        set.filter_map(|(name, text, value, by)| self.set(script, (name, text), value, by))
+            .collect()
+    }
 }

@@ -4,6 +4,7 @@
 //! what there is.
 
 use super::line::{Line, Wrong};
+use super::network_script;
 use super::networkd;
 use super::setting::Kind;
 use super::step::Step;
@@ -22,7 +23,10 @@ pub fn find(tree: &Tree, settings: &Settings) -> (Vec<Line>, Vec<Unknown>) {
     if !settings.invariants.iter().any(is_about) {
         return Default::default();
     }
-    let all = sysconfig::read(tree);
+    let all = match network_script::is_there(tree) {
+        true => sysconfig::read(tree),
+        false => Vec::new(),
+    };
     let found: Vec<(&Said, usize, Vec<_>)> = all
         .iter()
         .flat_map(|said| {

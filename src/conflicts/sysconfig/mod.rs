@@ -11,16 +11,17 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::ini::{Assignment, options};
+use super::ini::{Assignment, last, options};
+use super::network_manager;
 use super::tree::{Text, Tree, origin};
-use super::{network_manager, network_script};
 use crate::model::facts::integer;
 use crate::model::{Family, Origin, Segment, Selector, Value};
 use crate::resource::{
     Address, Attribute, Group, Name, Prefix, RT_TABLE_MAIN, Resource, ResourceKind, Route,
 };
 
-const SCRIPTS: &str = network_script::SCRIPTS;
+pub const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
+pub const SYSCONFIG: &str = "/etc/sysconfig/network";
 
 /// What a file says of a resource.
 #[derive(Debug, Clone)]
@@ -52,40 +53,21 @@ pub enum Form {
 /// All that is said; of a resource that several lines are about, the first: ip(8) adds
 /// no other then.
 pub fn read(tree: &Tree) -> Vec<Said> {
-    if !network_script::is_there(tree) {
-        return Vec::new();
-    }
-    let is_managed = network_manager::is_enabled(tree);
-    let global = tree.read(network_script::SYSCONFIG);
-    let global = global.as_ref().map(options).unwrap_or_default();
     let mut said = Vec::new();
-    for name in tree.list(SCRIPTS, network_script::is_interface) {
-        let Some(file) = tree.read(format!("{SCRIPTS}/{name}")) else {
-            continue;
-        };
-        let interface = Interface::of(&file, &name, &global);
-        // Only the file itself is searched for these.
-        let own = |name: &str| last(&interface.own, name);
-        let is_no = |it: &Assignment| it.value.eq_ignore_ascii_case("no");
-        let is_off = own("ONBOOT").is_some_and(|it| is_no(it) && !it.is_computed);
-        let may_be_ours = own("NM_CONTROLLED").is_some_and(|it| is_no(it) || it.is_computed);
-        if is_off || is_managed && !may_be_ours {
-            continue;
-        }
+    for interface in interfaces(tree) {
         if let Some(line) = interface.all.iter().find(|it| it.is_of_any()) {
             said.extend(interface.anything(&line.place));
             continue;
         }
-        // A port has no addresses and routes of its own.
-        if interface.link(&mut said) {
+        interface.link(&mut said);
+        if interface.is_port() {
             continue;
         }
         let first = interface.addresses(&mut said);
         interface.gateway(first, &mut said);
         interface.ipv6(&mut said);
         interface.aliases(tree, &mut said);
-        let nickname = name.trim_start_matches("ifcfg-").to_owned();
-        let mut names = vec![interface.device.clone(), nickname];
+        let mut names = vec![&interface.device, &interface.nickname];
         names.dedup();
         for (kind, family) in FILES {
             for name in &names {
@@ -105,6 +87,42 @@ pub fn read(tree: &Tree) -> Vec<Said> {
     said
 }
 
+/// The interfaces that the network script brings up, and not NetworkManager.
+pub fn interfaces(tree: &Tree) -> Vec<Interface> {
+    let is_managed = network_manager::is_enabled(tree);
+    let global = tree.read(SYSCONFIG);
+    let global = global.as_ref().map(options).unwrap_or_default();
+    let names = tree.list(SCRIPTS, is_interface).into_iter();
+    let interfaces = names.filter_map(|name| {
+        let file = tree.read(format!("{SCRIPTS}/{name}"))?;
+        let interface = Interface::of(&file, &name, &global);
+        // Only the file itself is searched for these.
+        let own = |name: &str| last(&interface.own, name);
+        let is_no = |it: &Assignment| it.value.eq_ignore_ascii_case("no");
+        let is_off = own("ONBOOT").is_some_and(|it| is_no(it) && !it.is_computed);
+        let may_be_ours = own("NM_CONTROLLED").is_some_and(|it| is_no(it) || it.is_computed);
+        let is_up = !is_off && (!is_managed || may_be_ours);
+        is_up.then_some(interface)
+    });
+    interfaces.collect()
+}
+
+/// Whether the script takes `name` for the file of an interface: no aliases, no ranges, no
+/// copies of editors and package managers.
+fn is_interface(name: &str) -> bool {
+    name.strip_prefix("ifcfg-").is_some_and(|interface| {
+        interface != "lo"
+            && ![":", "-range"].iter().any(|it| interface.contains(it))
+            && !is_left_out(name)
+    })
+}
+
+/// Whether it is a copy of an editor or a package manager.
+fn is_left_out(name: &str) -> bool {
+    let ends = [".rpmsave", ".rpmorig", ".rpmnew", ".bak", ".old", "~"];
+    ends.iter().any(|end| name.ends_with(end))
+}
+
 const FILES: [(&str, Family); 4] = [
     ("route", Family::Ipv4),
     ("route6", Family::Ipv6),
@@ -119,12 +137,6 @@ impl Form {
     }
 }
 
-/// The last assignment; an empty one is none.
-fn last<'a>(all: &'a [Assignment], name: &str) -> Option<&'a Assignment> {
-    let last = all.iter().rev().find(|it| it.name == name);
-    last.filter(|it| !it.value.is_empty())
-}
-
 /// Why it may have another value.
 fn computed(assignment: &Assignment) -> Option<String> {
     let Assignment { name, .. } = assignment;
@@ -133,11 +145,13 @@ fn computed(assignment: &Assignment) -> Option<String> {
 }
 
 /// The variables of an ifcfg file.
-struct Interface {
+pub struct Interface {
+    /// What its file is named after.
+    nickname: String,
     device: String,
     own: Vec<Assignment>,
     /// With those of /etc/sysconfig/network, which are read first.
-    all: Vec<Assignment>,
+    pub all: Vec<Assignment>,
     knows_device: bool,
     /// Why all that it says may be about something else.
     doubt: Option<String>,
@@ -145,11 +159,13 @@ struct Interface {
 
 impl Interface {
     /// What decides whether and about what anything is said.
-    const DECIDE: [&str; 9] = [
+    const DECIDE: [&str; 11] = [
         "DEVICE",
         "ONBOOT",
         "NM_CONTROLLED",
         "BOOTPROTO",
+        "BRIDGE",
+        "MASTER",
         "SLAVE",
         "DEFROUTE",
         "GATEWAYDEV",
@@ -167,11 +183,25 @@ impl Interface {
         let knows_device = !device.is_some_and(|it| it.is_computed) && by_address.is_none();
         let nickname = name.trim_start_matches("ifcfg-");
         Interface {
+            nickname: nickname.to_owned(),
             device: device.map_or(nickname, |it| &it.value).to_owned(),
             knows_device,
             doubt: decided.filter_map(computed).next().or(by_address),
             own,
             all,
+        }
+    }
+
+    /// Its name, where that is known.
+    pub fn device(&self) -> Option<&str> {
+        self.knows_device.then_some(&*self.device)
+    }
+
+    /// Whether IPv6 is configured, where that is known: where nothing is said too.
+    pub fn has_ipv6(&self) -> Option<bool> {
+        match self.get("IPV6INIT") {
+            Some(it) if it.is_computed => None,
+            init => Some(!init.is_some_and(|it| it.value.starts_with(['n', 'N', '0']))),
         }
     }
 
@@ -237,15 +267,21 @@ impl Interface {
         })
     }
 
-    /// Whether it is a port of a bridge or bond.
-    fn link(&self, said: &mut Vec<Said>) -> bool {
-        let master = self.get("BRIDGE").or_else(|| {
-            let is_port = self.is("SLAVE", "yes");
-            self.get("MASTER").filter(|_| is_port)
-        });
+    /// The bridge or bond that it is a port of.
+    fn master(&self) -> Option<&Assignment> {
+        let bond = || self.get("MASTER").filter(|_| self.is("SLAVE", "yes"));
+        self.get("BRIDGE").or_else(bond)
+    }
+
+    /// Whether it certainly is a port of a bridge or bond, which has nothing but its link.
+    pub fn is_port(&self) -> bool {
+        self.master().is_some_and(|it| !it.is_computed)
+    }
+
+    fn link(&self, said: &mut Vec<Said>) {
         for (attribute, found) in [
             (Attribute::Mtu, self.get("MTU")),
-            (Attribute::Master, master),
+            (Attribute::Master, self.master()),
         ] {
             said.extend(found.map(|it| {
                 self.say(
@@ -257,7 +293,6 @@ impl Interface {
                 )
             }));
         }
-        master.is_some()
     }
 
     /// What adds an address, whose prefix may not be known.
@@ -304,7 +339,7 @@ impl Interface {
     /// interface, and of `ifcfg-eth0-range0`.
     fn aliases(&self, tree: &Tree, said: &mut Vec<Said>) {
         let start = format!("ifcfg-{}-range", self.device);
-        let is_range = |name: &str| name.starts_with(&start) && !network_script::is_left_out(name);
+        let is_range = |name: &str| name.starts_with(&start) && !is_left_out(name);
         let ranges = tree.list(SCRIPTS, is_range).into_iter();
         let ranges = ranges.filter_map(|name| tree.read(format!("{SCRIPTS}/{name}")));
         said.extend(ranges.map(|file| {
@@ -316,7 +351,7 @@ impl Interface {
             )
         }));
         let start = format!("ifcfg-{}:", self.device);
-        let is_alias = |name: &str| name.starts_with(&start) && !network_script::is_left_out(name);
+        let is_alias = |name: &str| name.starts_with(&start) && !is_left_out(name);
         for name in tree.list(SCRIPTS, is_alias) {
             let Some(file) = tree.read(format!("{SCRIPTS}/{name}")) else {
                 continue;
@@ -342,7 +377,7 @@ impl Interface {
 
     /// The static IPv6 addresses and the IPv6 default route.
     fn ipv6(&self, said: &mut Vec<Said>) {
-        if !self.is("IPV6INIT", "yes") {
+        if self.has_ipv6() == Some(false) {
             return;
         }
         for name in ["IPV6ADDR", "IPV6ADDR_SECONDARIES"] {
