@@ -11,6 +11,7 @@ mod options;
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::ini::truth;
 use super::interface::covers;
 use super::pass::{Doubt, Pass};
 use super::reach::{Parts, plain};
@@ -30,7 +31,6 @@ use matching::{Match, Takes};
 use options::Row;
 
 pub(super) use file::parse;
-pub(super) use options::truth;
 
 const UNIT: &str = "systemd-networkd.service";
 /// The folder that wins; remedies are written to drop-ins that sort last.

@@ -3,6 +3,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::super::ini::{digit, truth};
 use super::file::{Assignment, BLANKS, Network};
 use crate::model::{Family, Origin};
 
@@ -497,14 +498,4 @@ pub fn spell(option: &str, value: &str) -> Option<String> {
         _ => return None,
     };
     (read(word, plain.spelling).as_deref() == Some(value)).then(|| word.to_owned())
-}
-
-/// systemd's booleans.
-pub fn truth(value: &str) -> Option<bool> {
-    super::super::ini::truth(value)
-}
-
-/// A boolean as the kernel has it.
-pub fn digit(on: bool) -> &'static str {
-    if on { "1" } else { "0" }
 }
