@@ -6,6 +6,8 @@ real_tuned.py NETGUARD TREES SEED, with tuned's modules in PYTHONPATH
 
 import sys
 
+from tuned.version import TUNED_VERSION_MAJOR, TUNED_VERSION_MINOR
+
 import trees
 
 GUARDED = {
@@ -75,8 +77,13 @@ def make(random, tree):
         "; reapply_sysctl=1\n", "dynamic_tuning=off\n", "sleep_interval = 1_0\n",
     ])
     if chance(3):
+        main += random.choice(["profile_dirs=/etc/tuned/a\n", "reapply_sysctl=%(sleep_interval)s\nsleep_interval=0\n", "log_file_max_size=1%\n"])
+    if chance(3):
         main += random.choice(["sleep_interval=x\n", "daemon=t\n", "reapply_sysctl=\n", "=1\n", "word\n", "update_interval=0x1\n"])
     trees.write(tree, "/etc/tuned/tuned-main.conf", main)
+    # The version of tuned, as netguard finds it.
+    version = "/usr/lib/python3/dist-packages/tuned/version.py"
+    trees.write(tree, version, f"TUNED_VERSION_MAJOR = {TUNED_VERSION_MAJOR}\nTUNED_VERSION_MINOR = {TUNED_VERSION_MINOR}\n")
     known = random.sample(PROFILES, random.randint(1, len(PROFILES)))
     for name in known:
         for folder in random.choice([["/etc/tuned"], ["/usr/lib/tuned"], ["/etc/tuned", "/usr/lib/tuned"]]):
@@ -197,6 +204,7 @@ def odd(random):
         "# comment\n# another",
         "=1",
         "[unclosed",
+        "net.ipv4.ip_forward\0=0",
         "\u2028",
     ])
 
@@ -206,7 +214,7 @@ def sysctl_d(random):
     for _ in range(random.randint(0, 4)):
         key = random.choice(NAMES)
         line = assignment(random, key).replace("${f:strip: 0 }", "0")
-        lines.append(random.choice([line] * 8 + ["-" + line, "#" + line, ";" + line, "  " + line, key, "-" + key]))
+        lines.append(random.choice([line] * 8 + ["-" + line, "#" + line, ";" + line, "  " + line, key, "-" + key, "\0" + line]))
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,7 @@ use super::sysctl_d::{SYSCTL_CONF, written};
 use super::tree::{Text, Tree, origin};
 use super::units;
 use crate::model::{Applier, Conflict, Origin, Selector, SysctlKey, Value, text};
-use config::{Config, Form, NO_SECTION, is_blank, strip};
+use config::{Config, Entry, Form, NO_SECTION, is_blank, strip};
 use profile::{Assigned, Failure, Profiles, Unit};
 use variables::{Call, Variables};
 
@@ -126,6 +126,14 @@ impl<'a> Daemon<'a> {
             Some(file) => config::parse(&file.text, Form::Main).ok_or(Failure::Refused)?,
             None => Config::default(),
         };
+        let is_formatted = |it: &Entry| it.value.as_ref().is_some_and(|it| it.contains('%'));
+        if main
+            .iter()
+            .any(|(_, options)| options.iter().any(|(_, it)| is_formatted(it)))
+        {
+            let why = format!("only tuned can evaluate the `%` in {MAIN}");
+            return Err(Failure::Unknown { place: None, why });
+        }
         let mut daemon = Daemon {
             tree,
             main,
@@ -177,27 +185,25 @@ impl<'a> Daemon<'a> {
 
     /// Where profiles are looked for, from the folder that wins.
     fn folders(&self) -> Result<Vec<String>, Failure> {
-        if let Some(list) = self.option("profile_dirs") {
+        let is_new = |it: &&str| it.ends_with("/profiles");
+        let list = self.option("profile_dirs");
+        let folders: Vec<&str> = match (has_subfolders(self.tree), list) {
             // The last wins.
-            let folders = list.split([',', ';']).map(|it| strip(it).to_owned());
-            return Ok(folders.rev().collect());
-        }
-        let all = FOLDERS.iter().map(|it| (*it).to_owned());
-        let is_old = |it: &String| !it.ends_with("/profiles");
-        match has_subfolders(self.tree) {
-            Some(true) => Ok(all.collect()),
-            Some(false) => Ok(all.filter(is_old).collect()),
-            None if FOLDERS
-                .iter()
-                .any(|it| it.ends_with("/profiles") && self.tree.exists(it)) =>
+            (Some(true), Some(list)) => list.rsplit([',', ';']).map(strip).collect(),
+            (Some(true), None) => FOLDERS.to_vec(),
+            (None, list)
+                if list.is_some()
+                    || FOLDERS.iter().any(|it| is_new(it) && self.tree.exists(it)) =>
             {
-                Err(Failure::Unknown {
+                return Err(Failure::Unknown {
                     place: None,
-                    why: "tuned before 2.23 does not read directories named profiles".to_owned(),
-                })
+                    why: "tuned before 2.23 knows neither profile_dirs nor directories named profiles"
+                        .to_owned(),
+                });
             }
-            None => Ok(all.filter(is_old).collect()),
-        }
+            _ => FOLDERS.into_iter().filter(|it| !is_new(it)).collect(),
+        };
+        Ok(folders.into_iter().map(str::to_owned).collect())
     }
 
     /// The names of the active profiles.
@@ -316,6 +322,10 @@ impl<'a> Daemon<'a> {
         };
         let is_sure = condition.is_none() && !unit.options.iter().any(may_fail);
         for (name, option) in unit.options.iter() {
+            // No path has it: Python raises an error, and the unit ends.
+            if name.contains('\0') {
+                return;
+            }
             let Some(key) = key(name) else {
                 continue;
             };
@@ -426,23 +436,32 @@ fn reapplied(tree: &Tree) -> Vec<Setting> {
     }
     let paths = files.into_values().chain([SYSCTL_CONF.to_owned()]);
     let texts = paths.filter_map(|path| tree.read(path));
-    // Bytes that are no UTF-8 end it.
+    // Bytes that are no UTF-8 end it, and so does a key that no path can have.
     let texts = texts.take_while(|it| !it.text.contains(text::is_foreign));
-    texts.flat_map(|text| lines(&text)).collect()
-}
-
-fn lines(file: &Text) -> Vec<Setting> {
-    let text = file.text.replace("\r\n", "\n").replace('\r', "\n");
-    let settings = text.split('\n').zip(1..).filter_map(|(line, number)| {
-        let line = strip(line);
-        let (name, value) = line.split_once('=')?;
-        let key = key(strip(name)).filter(|_| !line.starts_with(['#', ';']))?;
-        let value = written(Some(strip(value)).filter(|it| !it.is_empty())?);
-        let place = origin(file, number);
+    let lines = texts.flat_map(|text| lines(&text));
+    let lines = lines.take_while(|(name, ..)| !name.contains('\0'));
+    let settings = lines.filter_map(|(name, value, place)| {
+        let key = key(&name)?;
+        let value = written(Some(&*value).filter(|it| !it.is_empty())?);
         let kind = Kind::Sysctl(key.path().into());
         Some(Setting::new(Selector::Key(key), value, place, kind))
     });
     settings.collect()
+}
+
+/// The names and values of a file.
+fn lines(file: &Text) -> Vec<(String, String, Origin)> {
+    let text = file.text.replace("\r\n", "\n").replace('\r', "\n");
+    let lines = text.split('\n').zip(1..).filter_map(|(line, number)| {
+        let line = Some(strip(line)).filter(|it| !it.starts_with(['#', ';']))?;
+        let (name, value) = line.split_once('=')?;
+        Some((
+            strip(name).to_owned(),
+            strip(value).to_owned(),
+            origin(file, number),
+        ))
+    });
+    lines.collect()
 }
 
 /// The key that tuned takes a name for: it makes slashes of all dots, and so knows
