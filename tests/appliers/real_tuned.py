@@ -4,6 +4,7 @@ apply random profiles in namespaces of their own.
 real_tuned.py NETGUARD TREES SEED, with tuned's modules in PYTHONPATH
 """
 
+import os
 import sys
 
 from tuned.version import TUNED_VERSION_MAJOR, TUNED_VERSION_MINOR
@@ -97,8 +98,16 @@ def make(random, tree):
         trees.write(tree, "/etc/tuned/post_loaded_profile", random.choice(known + ["", "a b"]) + "\n")
     trees.write(tree, "/etc/tuned/vars.conf", variables(random))
     for _ in range(random.choice([0, 0, 1, 3])):
-        name = random.choice(["10-a.conf", "50-b.conf", "99-z.conf", ".hidden.conf", "not.config", "zz-last.conf", ".conf"])
-        trees.write(tree, f"{random.choice(['/etc', '/run'])}/sysctl.d/{name}", sysctl_d(random))
+        name = random.choice(["10-a.conf", "50-b.conf", "99-z.conf", ".hidden.conf", "not.config", "zz-last.conf", ".conf", "é.conf", "\U0001f600.conf"])
+        path = f"{random.choice(['/etc', '/run'])}/sysctl.d/{name}"
+        if os.path.lexists(tree + path):
+            continue
+        target = random.choice([None] * 12 + ["/dev/null", "nowhere", "../sysctl.conf", ""])
+        if target is None:
+            trees.write(tree, path, sysctl_d(random))
+        else:
+            os.makedirs(os.path.dirname(tree + path), exist_ok=True)
+            os.symlink(target, tree + path) if target else os.mkdir(tree + path)
     if chance(20):
         trees.write(tree, "/etc/sysctl.conf", sysctl_d(random))
 
@@ -205,6 +214,16 @@ def odd(random):
         "=1",
         "[unclosed",
         "net.ipv4.ip_forward\0=0",
+        "net.ipv4.ip_forward=0\0",
+        "net.ipv4.ip_forward=0\x1c",
+        "net.core.somaxconn=%(x)s",
+        "\xa0net.ipv4.ip_forward=0",
+        "\ufeffnet.ipv4.ip_forward=0",
+        "net.ipv4.ip_forward==0",
+        "net.ipv4.conf.lo/accept_local=0",
+        "net/ipv4/conf.all/rp_filter = 1",
+        "net.ipv4.ip_forward=0\rnet.core.somaxconn=128",
+        "script_post=/bin/false",
         "\u2028",
     ])
 
@@ -214,8 +233,9 @@ def sysctl_d(random):
     for _ in range(random.randint(0, 4)):
         key = random.choice(NAMES)
         line = assignment(random, key).replace("${f:strip: 0 }", "0")
-        lines.append(random.choice([line] * 8 + ["-" + line, "#" + line, ";" + line, "  " + line, key, "-" + key, "\0" + line]))
-    return "\n".join(lines) + "\n"
+        lines.append(random.choice([line] * 8 + ["-" + line, "#" + line, ";" + line, "  " + line, key, "-" + key, "\0" + line] + [line + "\0", f"{key} := 1", key.replace(".", "/") + "=0", f"{key}=0\r{line}", line.replace("=", "= ="), random.choice(["\ufeff", "\x1c", "\xa0"]) + line]))
+    end = random.choice(["\n"] * 8 + ["\r\n", "\r"])
+    return end.join(lines) + random.choice([end, end, end, ""])
 
 
 if __name__ == "__main__":
