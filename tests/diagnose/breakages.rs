@@ -1394,12 +1394,6 @@ static OF_TUNNELS: &[Breakage] = &[
     )
     .elsewhere(),
     broken(
-        "no-route",
-        "no route to 10.244.2.2 goes through flannel.1",
-        &[(Node, "ip route replace 10.244.2.0/24 via 192.0.2.1")],
-    )
-    .elsewhere(),
-    broken(
         "tunnel-source",
         "flannel.1 sends from 192.0.2.10, which no interface of the node has",
         &[(

@@ -444,7 +444,8 @@ fn past_tunnel(case: &Case<'_>, route: &Route) -> Option<Cause> {
     let (node, IpAddr::V4(to)) = (case.node(), case.leg.packet.to) else {
         return None;
     };
-    if case.leg.is_reply || !is_private(to.into()) {
+    // Network plugins also route to the nodes of the same network directly.
+    if case.leg.is_reply || !is_private(to.into()) || route.to.length > 0 {
         return None;
     }
     let is_near = |it: IpAddr, length| {
@@ -457,7 +458,7 @@ fn past_tunnel(case: &Case<'_>, route: &Route) -> Option<Cause> {
     let tunnels = node.links.iter().filter(|it| it.kind == "vxlan");
     let mut down = tunnels.filter(|it| !it.is_up);
     let has_pods = |it: &&Link| node.addresses(it).any(|it| is_near(it.address, 16));
-    if let Some(tunnel) = down.find(has_pods).filter(|_| route.to.length == 0) {
+    if let Some(tunnel) = down.find(has_pods) {
         return Some(remedies::link_down(tunnel));
     }
     node.entries.iter().find_map(|(it, _)| {
