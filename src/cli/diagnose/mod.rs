@@ -138,11 +138,7 @@ pub fn run(request: &Request, options: &args::Diagnose) -> Result<u8, u8> {
             let report = Report::of(&seen, summary, &found, &notes, is_guarded);
             return Ok(print::json(&report, code));
         }
-        let mut page = page(&seen, summary, &found, &notes, options.watch);
-        if !is_guarded {
-            let width = Some(print::width().unwrap_or(print::USUAL_WIDTH));
-            print::paragraph(&mut page, "", UNGUARDED, width);
-        }
+        let mut page = page(&seen, summary, &found, &notes, is_guarded, options.watch);
         if options.watch {
             let again = if shown.is_some() { "\n" } else { "" };
             page = format!("{again}{}\n{page}", now());
@@ -352,6 +348,7 @@ fn page(
     summary: Summary,
     found: &[Shown<'_>],
     notes: &[String],
+    is_guarded: bool,
     is_watched: bool,
 ) -> String {
     let [from, to] = seen.pods.each_ref().map(Option::as_ref);
@@ -456,6 +453,9 @@ fn page(
         trace::page(&mut text, trace, width);
     }
     text.push('\n');
+    if !is_guarded {
+        print::paragraph(&mut text, "", UNGUARDED, width);
+    }
     let end = match summary {
         Summary::Works if is_rejected(seen) => "The path works, but the destination refuses it.",
         // Probes open connections, and send no data.

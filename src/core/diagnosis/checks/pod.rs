@@ -6,9 +6,8 @@ use super::arp::{Door, Peer, Question, Rules, may_drop, rules_of_arp};
 use super::exit::mute;
 use super::links::{BLACKHOLE, IGNORES_ALL, lost_bridge};
 use super::{Case, named};
-use crate::diagnosis::observed::{Answer, Known, Link, Packet, Pod, Site};
+use crate::diagnosis::observed::{Answer, Known, Link, Packet, Pod};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
-use crate::diagnosis::probes;
 use crate::diagnosis::remedies;
 use crate::diagnosis::routing::{Decision, decide};
 use crate::diagnosis::verdict::{Cause, Reason};
@@ -343,15 +342,7 @@ fn elsewhere(case: &mut Case<'_>, pod: &Pod, own: &Link, other: &Link) {
     let to = case.leg.sent().to;
     let what = format!("the route of {whose} to {to} leads through {}", other.name);
     case.is_diverted = true;
-    // Of the request, or of the reply to what came.
-    let is_sent = match case.leg.is_reply {
-        false => probes::was_sent(case.seen),
-        true => {
-            probes::came(case.seen).is_none() || probes::has_passed(case.seen, Site::Target, true)
-        }
-    };
-    let is_lost = case.seen.probes.as_ref().is_some_and(Result::is_ok) && !is_sent;
-    if !other.leads_nowhere() && !is_lost {
+    if !other.leads_nowhere() {
         let name = &own.name;
         let words = format!("{what}, not through {name}: where that leads is not known");
         return case.unknown(place, words);
