@@ -115,11 +115,15 @@ pub(super) fn prerouting(case: &mut Case<'_>) {
 impl<'a> Case<'a> {
     /// Whether the tables of iptables see it.
     pub(super) fn is_routed(&self) -> bool {
-        !self.leg.is_bridged
-            || match self.family() {
-                Family::Ipv4 => self.is_called(BRIDGE_CALLS[0].1, 0),
-                Family::Ipv6 => self.is_called(BRIDGE_CALLS[1].1, 1),
-            }
+        !self.leg.is_bridged || self.calls_rules()
+    }
+
+    /// Whether a bridge has the tables of iptables see what passes it.
+    fn calls_rules(&self) -> bool {
+        match self.family() {
+            Family::Ipv4 => self.is_called(BRIDGE_CALLS[0].1, 0),
+            Family::Ipv6 => self.is_called(BRIDGE_CALLS[1].1, 1),
+        }
     }
 
     /// Whether a bridge has rules see what passes it, by this parameter or its own option.
@@ -148,11 +152,7 @@ impl<'a> Case<'a> {
             return Some("");
         }
         let end = node_end(self.node(), self.leg.source?)?;
-        let (option, (_, key)) = match self.family() {
-            Family::Ipv4 => (0, BRIDGE_CALLS[0]),
-            Family::Ipv6 => (1, BRIDGE_CALLS[1]),
-        };
-        let is_seen = end.master.is_some() && self.is_called(key, option);
+        let is_seen = end.master.is_some() && self.calls_rules();
         is_seen.then_some(end.name.as_str())
     }
 
@@ -180,6 +180,20 @@ impl<'a> Case<'a> {
                 .now
                 .of(Traffic::new(&leg.packet, leg.is_reply, self.own))
         }
+    }
+
+    /// Whether no rule translates its source, where another gave it this destination, behind
+    /// this interface, when it had this mark.
+    fn keeps_source(&self, to: IpAddr, dev: &Link, mark: Mark) -> Option<bool> {
+        let firewall = self.seen.firewall.as_ref().ok()?;
+        let mut traffic = Traffic {
+            to,
+            iif: None,
+            oif: Some(dev.name.as_str()),
+            ..self.traffic()
+        };
+        traffic.state.mark = mark;
+        Some(firewall.keeps_source(&traffic))
     }
 
     /// The packet before the routing, as it came.
@@ -349,14 +363,7 @@ fn to_itself(case: &Case<'_>, place: &str, to: IpAddr, mark: Mark) -> Option<Cau
     let end = node_end(case.node(), pod)?;
     let dev = layer_3(case.node(), end);
     let does = format!("{place} translates the destination to the pod itself");
-    let mut traffic = Traffic {
-        to,
-        iif: None,
-        oif: Some(dev.name.as_str()),
-        ..case.traffic()
-    };
-    traffic.state.mark = mark;
-    if case.seen.firewall.as_ref().ok()?.keeps_source(&traffic) {
+    if case.keeps_source(to, dev, mark)? {
         let what = format!("{does}, and no rule its source");
         let why = "the pod drops what comes from its own address";
         let fix = format!("iptables -t nat -A POSTROUTING -s {to} -d {to} -j MASQUERADE");
@@ -380,15 +387,8 @@ fn hairpin(case: &Case<'_>, place: &str, to: IpAddr, mark: Mark) -> Option<Cause
     let key = SysctlKey::parse(name).ok()?;
     let value = case.node().sysctl(&key);
     // With the node's address as its source the reply comes to the node.
-    let mut traffic = Traffic {
-        to,
-        iif: None,
-        oif: Some(bridge.name.as_str()),
-        ..case.traffic()
-    };
-    traffic.state.mark = mark;
-    let firewall = case.seen.firewall.as_ref().ok()?;
-    let is_seen = value.is_some_and(|it| it != 0) || !firewall.keeps_source(&traffic);
+    let is_kept = case.keeps_source(to, bridge, mark)?;
+    let is_seen = value.is_some_and(|it| it != 0) || !is_kept;
     let why = format!(
         "{place} translates the destination to {to} at the same bridge, {}: no rule sees its reply, \
          which keeps that source",
