@@ -361,14 +361,19 @@ fn key(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) -> String 
     format!("{folder}/{interface}/{name}")
 }
 
-/// A path as somebody may write it.
-fn spelled(random: &mut Random, path: &str) -> String {
+/// A path with dots for slashes, and the other way round.
+pub fn swapped(path: &str) -> String {
     let swap = |c| match c {
         '.' => '/',
         '/' => '.',
         c => c,
     };
-    let dotted: String = path.chars().map(swap).collect();
+    path.chars().map(swap).collect()
+}
+
+/// A path as somebody may write it.
+fn spelled(random: &mut Random, path: &str) -> String {
+    let dotted = swapped(path);
     match random.below(42) {
         40 => format!("/{dotted}"),
         41 => format!("{path}/."),

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::generate::{EXISTING, PLAIN};
+use super::generate::{EXISTING, PLAIN, swapped};
 use super::random::Random;
 
 const FOLDERS: [&str; 4] = [
@@ -232,12 +232,7 @@ fn key(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) -> String 
 
 /// Separators of both kinds at any place.
 fn spelled(random: &mut Random, path: &str) -> String {
-    let swap = |c| match c {
-        '.' => '/',
-        '/' => '.',
-        c => c,
-    };
-    let dotted: String = path.chars().map(swap).collect();
+    let dotted = swapped(path);
     match random.below(16) {
         0 => path.replacen("/conf/", ".conf/", 1),
         1 => dotted.replacen(".conf.", "/conf/", 1),

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use super::generate::{EXISTING, PLAIN};
+use super::generate::{EXISTING, PLAIN, swapped};
 use super::random::Random;
 
 const GLOBS: [&str; 56] = [
@@ -404,12 +404,7 @@ fn key(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) -> String 
 
 /// A path as somebody may write it.
 pub fn spelled(random: &mut Random, p: &str) -> String {
-    let swap = |c| match c {
-        '.' => '/',
-        '/' => '.',
-        c => c,
-    };
-    let d: String = p.chars().map(swap).collect();
+    let d = swapped(p);
     let odd = [
         format!("/{p}"),
         format!("//{p}"),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use netguard::model::{Requirement, Selector, Value};
 
-use super::generate::{EXISTING, Guarded, key_at};
+use super::generate::{EXISTING, Guarded, key_at, swapped};
 use super::random::Random;
 use super::shapes;
 
@@ -417,12 +417,7 @@ fn line(random: &mut Random, about: &[(&str, &str)], later: [&str; 2]) -> String
     let key = match random.percent(35) {
         true => shapes::spelled(random, &path),
         false => {
-            let swap = |c| match c {
-                '.' => '/',
-                '/' => '.',
-                c => c,
-            };
-            let dotted: String = path.chars().map(swap).collect();
+            let dotted = swapped(&path);
             match random.below(3) {
                 0 => path,
                 _ => dotted,
