@@ -28,8 +28,8 @@ impl Assignment {
     }
 }
 
-/// The assignments of a file, in order. Lines that are none are passed over; what stands in
-/// a compound command (`if`) may be assigned or not.
+/// The assignments of a file, in order. Other lines are skipped. Whether those in a compound
+/// command (`if`) are executed is not known.
 pub fn options(file: &Text) -> Vec<Assignment> {
     let mut open = 0;
     let mut options = Vec::new();

@@ -77,8 +77,8 @@ pub fn restart(tree: &Tree, sysctl_d: &[Setting]) -> Option<Vec<Setting>> {
 
 /// The first line of a script that has `text` and is no comment.
 fn line_with(script: &Text, text: &str) -> Option<Origin> {
-    let wanted = |line: &str| !line.trim_start().starts_with('#') && line.contains(text);
-    let (number, _) = script.lines().find(|(_, line)| wanted(line))?;
+    let has_text = |line: &str| !line.trim_start().starts_with('#') && line.contains(text);
+    let (number, _) = script.lines().find(|(_, line)| has_text(line))?;
     Some(origin(script, number))
 }
 
