@@ -167,10 +167,18 @@ impl Demand {
             wait();
         }
         let began = clock::now();
-        let (result, _) = make(file, bytes, false);
+        let result = write(file, bytes);
         self.note_since(began);
         result
     }
+}
+
+/// Writes a parameter in one call that is not known to need the lock.
+///
+/// # Errors
+/// The kernel's.
+pub fn write(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    make(file, bytes, false).0
 }
 
 /// Writes, and whether that was given up.

@@ -15,7 +15,7 @@ use crate::engine::{Errno, ReadOutcome, ValueId};
 use crate::model::{Family, InterfaceFolder, Pattern, SysctlKey, Value, facts, text};
 use crate::root::{Root, careful};
 use crate::sys::capabilities::{self, Capability};
-use crate::sys::rtnl::Demand;
+use crate::sys::rtnl::{self, Demand};
 use crate::words::plain;
 
 /// Where the running kernel shows its parameters.
@@ -373,37 +373,48 @@ impl ProcSys {
     /// # Errors
     /// The kernel's, or that of opening the file.
     pub fn write(&mut self, id: ValueId, value: &Value) -> Result<Progress, Errno> {
-        let Some(held) = self.held.get(id.slot()).and_then(Option::as_ref) else {
-            return Err(Errno(libc::ENOENT));
-        };
-        let locked = facts::takes_rtnl(&held.key);
-        let who = (id, &held.key);
-        let written = match &held.file {
-            Some(opened) if opened.refused.is_none() => {
-                let (file, patience) = (&opened.file, &mut self.patience);
-                write_file(
-                    file,
-                    value,
-                    self.plain_files,
-                    who,
-                    &self.demand,
-                    patience.as_mut().filter(|_| locked),
-                )
-            }
-            _ => self
-                .file(&held.key)
-                .and_then(|path| {
-                    OpenOptions::new()
-                        .write(true)
-                        .custom_flags(careful().bits())
-                        .open(path)
-                })
-                .and_then(|file| {
-                    let patience = self.patience.as_mut().filter(|_| locked);
-                    write_file(&file, value, self.plain_files, who, &self.demand, patience)
-                }),
-        };
+        let written = self.try_write(id, value);
         written.map_err(|error| errno(&error))
+    }
+
+    fn try_write(&mut self, id: ValueId, value: &Value) -> io::Result<Progress> {
+        let Some(held) = self.held.get(id.slot()).and_then(Option::as_ref) else {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        };
+        let opened;
+        let file = match &held.file {
+            Some(opened) if opened.refused.is_none() => &opened.file,
+            _ => {
+                let mut options = OpenOptions::new();
+                options.write(true).custom_flags(careful().bits());
+                opened = options.open(self.file(&held.key)?)?;
+                &opened
+            }
+        };
+        // In one call: the kernel takes each for a whole value. A write of nothing
+        // changes nothing; an empty line is the empty value.
+        let bytes = match value.as_str() {
+            "" => b"\n",
+            text => text.as_bytes(),
+        };
+        if self.plain_files {
+            let length = file.write_at(bytes, 0)?;
+            return file.set_len(length as u64).map(|()| Progress::Done);
+        }
+        if !facts::takes_rtnl(&held.key) {
+            return rtnl::write(file, bytes).map(|_| Progress::Done);
+        }
+        if let Some(patience) = &mut self.patience {
+            if !patience.is_busy()
+                && let Some(result) = self.demand.attempt(file, bytes)
+            {
+                return result.map(|_| Progress::Done);
+            }
+            if patience.hand_over(id, facts::rank(&held.key), file, bytes) {
+                return Ok(Progress::Waits);
+            }
+        }
+        self.demand.write(file, bytes).map(|_| Progress::Done)
     }
 
     /// How much the kernel's lock is in demand, for others that learn of it or need it.
@@ -496,37 +507,6 @@ impl ProcSys {
 /// A folder's entry as the model names it: an interface's may be any bytes.
 fn name(entry: &DirEntry) -> String {
     text::from_bytes(entry.file_name().as_bytes())
-}
-
-/// Writes a value in one call: the kernel takes each for a whole value. A
-/// write of nothing changes nothing; an empty line is the empty value.
-fn write_file(
-    file: &File,
-    value: &Value,
-    is_plain: bool,
-    (id, key): (ValueId, &SysctlKey),
-    demand: &Demand,
-    patience: Option<&mut Patience>,
-) -> io::Result<Progress> {
-    let bytes = match value.as_str() {
-        "" => b"\n",
-        text => text.as_bytes(),
-    };
-    if let Some(patience) = patience.filter(|_| !is_plain) {
-        if !patience.is_busy()
-            && let Some(result) = demand.attempt(file, bytes)
-        {
-            return result.map(|_| Progress::Done);
-        }
-        if patience.hand_over(id, facts::rank(key), file, bytes) {
-            return Ok(Progress::Waits);
-        }
-    }
-    let length = demand.write(file, bytes)?;
-    if is_plain {
-        file.set_len(length as u64)?;
-    }
-    Ok(Progress::Done)
 }
 
 /// Opens for both where that is allowed, so that a restore needs no open.
