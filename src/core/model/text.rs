@@ -148,6 +148,10 @@ pub fn from_bytes(name: &[u8]) -> String {
 
 /// The bytes of a name that [`from_bytes`] made.
 pub fn to_bytes(name: &str) -> Vec<u8> {
+    // As nearly all are.
+    if name.is_ascii() {
+        return name.into();
+    }
     let mut bytes = Vec::with_capacity(name.len());
     for c in name.chars() {
         match foreign_byte(c) {
@@ -162,17 +166,15 @@ pub fn to_bytes(name: &str) -> Vec<u8> {
 /// the backslash as `\xHH` for each byte; so also the characters that `special`
 /// names. [`unescape`] reads it.
 pub fn write_escaped(out: &mut impl fmt::Write, name: &str, special: &[char]) -> fmt::Result {
-    for c in name.chars() {
-        let plain = c != '\\'
-            && is_visible(c)
-            && !c.is_whitespace()
-            && foreign_byte(c).is_none()
-            && !special.contains(&c);
-        if plain {
-            out.write_char(c)?;
-            continue;
-        }
-        for byte in to_bytes(c.encode_utf8(&mut [0; 4])) {
+    let is_plain = |c: char| match c.is_ascii() {
+        true => c.is_ascii_graphic() && c != '\\' && !special.contains(&c),
+        false => is_visible(c) && !c.is_whitespace() && !is_foreign(c) && !special.contains(&c),
+    };
+    // Each part but perhaps the last ends with one that is not.
+    for part in name.split_inclusive(|c| !is_plain(c)) {
+        let plain = part.trim_end_matches(|c| !is_plain(c));
+        out.write_str(plain)?;
+        for byte in to_bytes(&part[plain.len()..]) {
             write!(out, "\\x{byte:02x}")?;
         }
     }
