@@ -160,16 +160,16 @@ impl Engine {
     /// The value is right again, or no longer of interest. What a changed
     /// configuration asked for and got was no outage.
     pub(super) fn end_drift(&mut self, id: ValueId, now: Monotonic) {
-        let required =
-            |tracked: &Tracked| tracked.open_drift.as_ref().is_some_and(|it| it.required);
-        if !self.values.get(id).is_some_and(required) {
+        let open_drift = self.values.get(id).and_then(|it| it.open_drift.as_ref());
+        let Some(open_drift) = open_drift else {
+            return;
+        };
+        if !open_drift.required {
             self.count_outage(id);
         }
         let name = self.name_of(id);
-        let Some(tracked) = self.values.get_mut(id) else {
-            return;
-        };
-        let Some(open_drift) = tracked.open_drift.take() else {
+        let tracked = self.values.get_mut(id);
+        let Some(open_drift) = tracked.and_then(|it| it.open_drift.take()) else {
             return;
         };
         self.open.remove(&id);

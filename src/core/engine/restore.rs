@@ -8,7 +8,7 @@ use super::action::Action;
 use super::drift::Cause;
 use super::event::ReadOutcome;
 use super::pending::Lack;
-use super::phase::{Attempt, Phase, Wait};
+use super::phase::{Phase, Wait};
 use super::resource::{ENOENT, Next, Terms, Tracked};
 use super::values::FOLLOWED;
 use crate::id::ValueId;
@@ -250,8 +250,8 @@ impl Engine {
             return;
         };
         let writer = tracked.writer();
-        if let Phase::Restoring(attempt) = tracked.state().clone() {
-            let Attempt { found, wrote, .. } = *attempt;
+        if let Phase::Restoring(attempt) = tracked.state() {
+            let (found, wrote) = (attempt.found.clone(), attempt.wrote.clone());
             let key = tracked.key.clone();
             let open_drift = tracked.open_drift.clone();
             let required = open_drift

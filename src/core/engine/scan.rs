@@ -78,6 +78,7 @@ impl Engine {
                 None => None,
             }),
             Slice::Look(ids, source) => {
+                self.out.reserve(ids.len());
                 for id in ids {
                     self.look(id, Cause::found(source, now));
                 }
