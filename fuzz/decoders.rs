@@ -270,7 +270,7 @@ fn iptables(input: &[u8]) {
 fn ipset(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     if let Some(name) = SetName::parse("pods") {
-        let _ = firewall::sets::listed(&name, &text);
+        let _ = firewall::sets::listed(&name, &text, false);
     }
     let _ = firewall::protocol::read::<firewall::protocol::SetAsk>(&mut &*input);
     let _ = firewall::protocol::read::<firewall::protocol::SetAnswer>(&mut &*input);

@@ -9,7 +9,7 @@ use nix::libc;
 use super::helper::{self, listed, programs, saved};
 use super::kernel_chains::{self, KernelChain};
 use super::kernel_rules;
-use super::protocol::{self, Fault, SetAsk, SetReply};
+use super::protocol::{self, Fault};
 use super::sets;
 use super::trace::is_own_table;
 use crate::diagnosis::firewall::{
@@ -129,31 +129,30 @@ pub fn inspect(family: Family) -> Seen<Firewall> {
             chains,
         });
     }
-    let chains = firewall.rulesets.iter().flat_map(|it| it.chains.values());
+    firewall.sets = sets_of(&firewall.rulesets);
+    Ok(firewall)
+}
+
+/// The sets that rules name, and those that these list.
+fn sets_of(rulesets: &[Ruleset]) -> BTreeMap<SetName, Seen<State>> {
+    let chains = rulesets.iter().flat_map(|it| it.chains.values());
     let rules = chains.flat_map(|it| &it.rules);
-    let named = rules.filter(|rule| rule.contains("-set "));
-    let mut names: Vec<SetName> = named
-        .filter_map(|rule| words_of_line(rule))
+    let rules = rules.filter(|rule| rule.contains("-set "));
+    let words = rules.filter_map(|rule| words_of_line(rule));
+    let named: BTreeSet<SetName> = words
         .flat_map(|words| sets_in(&words).collect::<Vec<_>>())
         .collect();
-    names.sort();
-    names.dedup();
-    firewall.sets = members(&names);
-    // Those that they list.
-    let listing = firewall.sets.values().flatten();
-    let listing = listing.filter(|it| it.attribute(Attribute::Type).as_str() == LISTING);
-    let named = listing.flat_map(|it| {
-        let members = it.attribute(Attribute::Members);
-        let named = members.fields().filter_map(SetName::parse);
-        named.collect::<Vec<_>>()
-    });
-    let named: BTreeSet<SetName> = named.collect();
-    let named = named
-        .into_iter()
-        .filter(|it| !firewall.sets.contains_key(it));
-    let named = members(&named.collect::<Vec<_>>());
-    firewall.sets.extend(named);
-    Ok(firewall)
+    let mut sets = members(Vec::from_iter(named));
+    let mut listed = BTreeSet::new();
+    for set in sets.values().flatten() {
+        if set.attribute(Attribute::Type).as_str() == LISTING {
+            let members = set.attribute(Attribute::Members);
+            listed.extend(members.fields().filter_map(SetName::parse));
+        }
+    }
+    listed.retain(|it| !sets.contains_key(it));
+    sets.extend(members(Vec::from_iter(listed)));
+    sets
 }
 
 /// A chain as nft lists it: its policy, and its rules.
@@ -450,24 +449,13 @@ fn ruleset_of(table: &str, listed: &Rules) -> Ruleset {
 }
 
 /// The members of sets.
-fn members(names: &[SetName]) -> BTreeMap<SetName, Seen<State>> {
+fn members(names: Vec<SetName>) -> BTreeMap<SetName, Seen<State>> {
     if names.is_empty() {
         return BTreeMap::new();
     }
-    let ask = SetAsk::Read(names.iter().map(SetName::to_string).collect());
-    let answers = match helper::sets::answer(&ask) {
-        Ok(SetReply::Saved(saved)) if saved.len() == names.len() => saved,
-        Ok(_) => vec![Err(Fault::unexpected()); names.len()],
-        Err(fault) => vec![Err(fault); names.len()],
-    };
-    let state = |(name, saved): (&SetName, Result<Option<String>, Fault>)| {
-        let state = saved.and_then(|saved| match saved {
-            Some(text) => sets::listed_now(name, &text),
-            None => Ok(State::Absent),
-        });
-        (name.clone(), state.map_err(|fault| fault.text))
-    };
-    names.iter().zip(answers).map(state).collect()
+    let states = sets::read(&names, true, |ask| helper::sets::answer(&ask));
+    let states = states.into_iter().map(|it| it.map_err(|fault| fault.text));
+    names.into_iter().zip(states).collect()
 }
 
 #[cfg(test)]

@@ -370,17 +370,7 @@ impl Work {
     }
 
     fn read(&mut self, sets: &[SetName]) -> Vec<Result<State, Fault>> {
-        let names = sets.iter().map(SetName::to_string).collect();
-        let saved = match self.ask(SetAsk::Read(names)) {
-            Ok(SetReply::Saved(saved)) if saved.len() == sets.len() => saved,
-            Ok(_) => vec![Err(Fault::unexpected()); sets.len()],
-            Err(fault) => vec![Err(fault); sets.len()],
-        };
-        let state = |(saved, name): (Result<Option<String>, Fault>, &SetName)| match saved? {
-            Some(text) => listed(name, &text),
-            None => Ok(State::Absent),
-        };
-        saved.into_iter().zip(sets).map(state).collect()
+        read(sets, false, |ask| self.ask(ask))
     }
 
     /// A set that was read, with its members as they are written.
@@ -499,28 +489,30 @@ impl<'a> Member<'a> {
     }
 }
 
-/// A set as `ipset save` printed it, without what changes by itself: counters, and members
-/// that expire.
+/// The states of sets; whether with members that expire.
+pub fn read(
+    names: &[SetName],
+    with_expiring: bool,
+    ask: impl FnOnce(SetAsk) -> Result<SetReply, Fault>,
+) -> Vec<Result<State, Fault>> {
+    let asked = names.iter().map(SetName::to_string).collect();
+    let saved = match ask(SetAsk::Read(asked)) {
+        Ok(SetReply::Saved(saved)) if saved.len() == names.len() => saved,
+        Ok(_) => vec![Err(Fault::unexpected()); names.len()],
+        Err(fault) => vec![Err(fault); names.len()],
+    };
+    let state = |(saved, name): (Result<Option<String>, Fault>, &SetName)| match saved? {
+        Some(text) => listed(name, &text, with_expiring),
+        None => Ok(State::Absent),
+    };
+    saved.into_iter().zip(names).map(state).collect()
+}
+
+/// A set as `ipset save` printed it, without counters; whether with members that expire.
 ///
 /// # Errors
 /// Where it has too many members, or is not understood.
-pub fn listed(name: &SetName, text: &str) -> Result<State, Fault> {
-    members_of(name, text, |it| !it.expires)
-}
-
-/// As [`listed`], with the members that expire.
-///
-/// # Errors
-/// See [`listed`].
-pub fn listed_now(name: &SetName, text: &str) -> Result<State, Fault> {
-    members_of(name, text, |_| true)
-}
-
-fn members_of(
-    name: &SetName,
-    text: &str,
-    is_kept: impl Fn(&Member<'_>) -> bool,
-) -> Result<State, Fault> {
+pub fn listed(name: &SetName, text: &str, with_expiring: bool) -> Result<State, Fault> {
     let not_understood = || Fault::new(libc::EPROTO, "ipset printed something else");
     let mut lines = text.lines().map(|line| line.split(' '));
     let mut create = lines.next().ok_or_else(not_understood)?;
@@ -543,7 +535,7 @@ fn members_of(
             return Err(not_understood());
         }
         let member = Member::of(&kind, line).ok_or_else(not_understood)?;
-        if is_kept(&member) {
+        if with_expiring || !member.expires {
             members.insert(member.text);
         }
         if members.len() > MOST {
@@ -609,7 +601,7 @@ mod tests {
 
     fn read(text: &str) -> Result<String, i32> {
         let name = SetName::parse("a").expect("a name");
-        let state = listed(&name, text).map_err(|fault| fault.errno)?;
+        let state = listed(&name, text, false).map_err(|fault| fault.errno)?;
         assert_eq!(
             State::parse(&state.to_string()).map(|it| it.to_string()),
             Some(state.to_string())
