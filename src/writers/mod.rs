@@ -17,6 +17,7 @@ pub mod unit;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::future::ready;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -35,6 +36,7 @@ use crate::events::{Ended, EventSender, Program};
 use crate::model::{Attribution, KnownBy, Monotonic, Process, Source, Unknown, Writer, WriterId};
 use crate::sys::capabilities::{Capability, denial};
 use crate::sys::scheduling::{self, Role};
+use crate::waiting::if_any;
 use crate::words::plain;
 use budget::Budget;
 use connector::{Connector, Happened, What};
@@ -114,10 +116,7 @@ impl Registry {
     /// Waits for the next program that has ended and changes the firewall. Nothing is lost
     /// where this is cancelled.
     pub async fn ended(&mut self) -> Ended {
-        match self.ended.recv().await {
-            Some(ended) => ended,
-            None => std::future::pending().await,
-        }
+        if_any(self.ended.recv().await.map(ready)).await
     }
 
     /// Asks who `writer` is, whose write had caused a drift by `by`. Never

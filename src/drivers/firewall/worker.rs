@@ -1,5 +1,6 @@
 //! The threads that wait for the helper, one for each driver.
 
+use std::future::ready;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -9,6 +10,7 @@ use crate::background::Service;
 use crate::drivers::watched::Watched;
 use crate::engine::{Event, ReadOutcome};
 use crate::resource::ResourceKind;
+use crate::waiting::if_any;
 
 /// A thread that does jobs in turn, and the way to it.
 #[derive(Debug)]
@@ -91,8 +93,5 @@ pub(super) async fn report<Job, Done>(worker: &mut Option<Worker<Job, Done>>) ->
         Some(worker) => worker.reports.recv().await,
         None => None,
     };
-    match report {
-        Some(report) => report,
-        None => std::future::pending().await,
-    }
+    if_any(report.map(ready)).await
 }

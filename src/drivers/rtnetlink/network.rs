@@ -17,6 +17,7 @@ use crate::engine::{Errno, Event, Fault, ReadOutcome, ValueId};
 use crate::model::{Family, Interest, Monotonic, Source, Writer, WriterId};
 use crate::resource::{Resource, State};
 use crate::sys::rtnl::Demand;
+use crate::waiting::if_any;
 use crate::words::plain;
 
 /// Links, addresses, neighbours, FDB entries, routes and rules.
@@ -89,10 +90,7 @@ impl Network {
     /// Waits for news: the next event, and when it was detected; nothing where all of
     /// something is known now.
     pub async fn event(&mut self) -> Option<(Event, Monotonic)> {
-        let Some(rtnetlink) = &mut self.rtnetlink else {
-            return std::future::pending().await;
-        };
-        match rtnetlink.news().await {
+        match if_any(self.rtnetlink.as_mut().map(Rtnetlink::news)).await {
             Ok(news) => self.take(news),
             Err(error) => {
                 tracing::warn!("rtnetlink: {}; opening it again", plain(&error));
