@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cli::history::line;
 use crate::diagnosis::observed::Network;
+use crate::journal::entry::IDENTIFIER;
 use crate::journal::fields::{self, Kind};
 use crate::journal::moment::Zone;
 use crate::journal::read::{self as journal, Entry, Named, Place, Query};
 use crate::model::Selector;
+use crate::process_start;
 use crate::resource::Resource;
 use crate::words::{self, Span};
 
@@ -99,12 +101,10 @@ fn is_found(entry: &Entry, about: &Resource, node: &Network) -> bool {
     found.is_some() && entry.field(fields::NEWVALUE) == found
 }
 
-/// Whether the daemon that made it still runs: of what happened between two no one has a record.
+/// Whether the daemon that logged it still runs: what happens while none runs is not recorded.
 fn is_of_running(entry: &Entry) -> bool {
-    let name = entry
-        .maker()
-        .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")));
-    matches!(name, Some(Ok(name)) if name.trim_end() == env!("CARGO_PKG_NAME"))
+    let maker = entry.maker().and_then(process_start::running);
+    maker.is_some_and(|(name, _)| name == IDENTIFIER)
 }
 
 fn by(entry: &Entry) -> String {

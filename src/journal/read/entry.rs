@@ -119,7 +119,7 @@ impl Entry {
         self.field("_BOOT_ID")
     }
 
-    /// The process that made it.
+    /// The process that logged it.
     pub fn maker(&self) -> Option<u32> {
         self.field("_PID")?.parse().ok()
     }
