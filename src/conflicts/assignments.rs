@@ -1,6 +1,6 @@
 //! Shell assignments, as in /etc/sysconfig.
 
-use super::scripts::{assignments, depth, sets_any};
+use super::scripts::{ANY, assignments, depth};
 use super::tree::{Text, origin};
 use crate::model::Origin;
 
@@ -18,9 +18,6 @@ pub struct Assignment {
     pub place: Origin,
 }
 
-/// No name of a variable.
-const ANY: &str = ".";
-
 impl Assignment {
     /// Whether it may be of any variable: its line reads another file.
     pub fn is_of_any(&self) -> bool {
@@ -35,24 +32,15 @@ pub fn options(file: &Text) -> Vec<Assignment> {
     let mut options = Vec::new();
     for (number, line) in file.lines() {
         let found = assignments(line);
-        let assignment = |name: String, value: String, is_computed: bool| Assignment {
-            name,
-            value,
-            is_computed,
-            is_alone: found.len() == 1,
+        let is_alone = found.len() == 1;
+        options.extend(found.into_iter().map(|it| Assignment {
+            name: it.name,
+            value: it.value,
+            is_computed: it.is_computed || open > 0,
+            is_alone,
             place: origin(file, number),
-        };
-        let is_certain = open == 0;
-        open = (open + depth(line)).max(0);
-        options.extend(sets_any(line).then(|| assignment(ANY.to_owned(), String::new(), true)));
-        let all = found.iter();
-        options.extend(all.map(|it| {
-            assignment(
-                it.name.clone(),
-                it.value.clone(),
-                it.is_computed || !is_certain,
-            )
         }));
+        open = (open + depth(line)).max(0);
     }
     options
 }
@@ -62,18 +50,4 @@ pub fn last<'a>(all: &'a [Assignment], name: &str) -> Option<&'a Assignment> {
     let may_assign = |it: &&Assignment| it.name == name || it.is_of_any();
     let last = all.iter().rev().find(may_assign);
     last.filter(|it| it.is_computed || !it.value.is_empty())
-}
-
-/// A truth value, as systemd spells it.
-pub fn truth(value: &str) -> Option<bool> {
-    match value.to_ascii_lowercase().as_str() {
-        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
-        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
-        _ => None,
-    }
-}
-
-/// A truth value as the kernel has it.
-pub fn digit(on: bool) -> &'static str {
-    if on { "1" } else { "0" }
 }

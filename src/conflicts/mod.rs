@@ -11,11 +11,11 @@
 //! Only reads, and only below the root that it is given. What is not to be read
 //! is reported and never fatal.
 
+mod assignments;
 mod drop_in;
 mod glob;
 mod hint;
 mod hints;
-mod ini;
 mod interface;
 mod kernel;
 mod line;

@@ -8,11 +8,11 @@
 //!   IPV6FORWARDING and IPV6_AUTOCONF, applies sysctl.d, brings the interfaces
 //!   up (`ifup-ipv6` sets the three and autoconf of each) and applies sysctl.d once more.
 //!
-//! IPV6_SET_SYSCTLS=no keeps its hands off the IPv6 keys.
+//! With IPV6_SET_SYSCTLS=no it sets no IPv6 keys.
 
-use super::ini::{Assignment, digit, last, options};
-use super::setting::{How, Kind, Setting, selector};
-use super::sysconfig::{self, SCRIPTS, SYSCONFIG};
+use super::assignments::{Assignment, last, options};
+use super::setting::{How, Kind, Setting, digit, selector};
+use super::sysconfig::{self, DECIDE, SCRIPTS, SYSCONFIG};
 use super::tree::{Text, Tree, origin};
 use crate::model::{Origin, Value};
 
@@ -26,17 +26,6 @@ const SWITCHES: [&str; 6] = [
     "IPV6_FORCE_ACCEPT_RA",
     "IPV6_PRIVACY",
     "IPV6_SET_SYSCTLS",
-];
-
-/// What decides which interface they are of, and whether they are set at all.
-const DECIDE: [&str; 7] = [
-    "DEVICE",
-    "ONBOOT",
-    "NM_CONTROLLED",
-    "BRIDGE",
-    "MASTER",
-    "SLAVE",
-    "IPV6INIT",
 ];
 
 /// Whether the node has this script.
@@ -88,15 +77,15 @@ enum Of<'a> {
     /// Each, `all` and `default`.
     All,
     One(&'a str),
-    /// The one with a hardware address.
+    /// The one that `HWADDR=` selects.
     Unknown,
 }
 
-/// By what a script sets IPv6 keys.
+/// What decides which IPv6 keys a script sets, and to what.
 struct Switches<'a> {
     all: &'a [Assignment],
     of: Of<'a>,
-    /// One of them whose value is not known.
+    /// The first of them whose value is not known.
     computed: Option<&'a Assignment>,
 }
 
@@ -109,7 +98,7 @@ impl<'a> Switches<'a> {
         Switches { all, of, computed }
     }
 
-    /// The line that gives a switch this value: the scripts ask for exactly that.
+    /// The line that sets a switch to exactly this value.
     fn line(&self, name: &str, value: &str) -> Option<&'a Assignment> {
         last(self.all, name).filter(|it| it.value == value)
     }
@@ -123,8 +112,8 @@ impl<'a> Switches<'a> {
         by: Option<&Assignment>,
     ) -> Option<Setting> {
         let line = line_with(script, &format!(".{name}={text}"))?;
-        let hands_off = self.line("IPV6_SET_SYSCTLS", "no");
-        if hands_off.is_some_and(|it| !it.is_computed) {
+        let is_off = self.line("IPV6_SET_SYSCTLS", "no");
+        if is_off.is_some_and(|it| !it.is_computed) {
             return None;
         }
         let interface = match self.of {

@@ -216,3 +216,17 @@ pub fn conf_paths(tree: &Tree, folders: &[&str], hidden: bool) -> Vec<String> {
     }
     files.into_values().collect()
 }
+
+/// A truth value, as systemd spells it.
+pub fn truth(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// A truth value as the kernel has it.
+pub fn digit(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
+}

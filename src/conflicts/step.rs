@@ -43,7 +43,7 @@ impl Step {
 
     /// Whether its file is there, and under no other name too, or can be made.
     pub fn is_possible(&self, tree: &Tree) -> bool {
-        // Nobody can write what stands for a byte.
+        // No shell has the characters that stand for single bytes.
         let path = self
             .file
             .to_str()

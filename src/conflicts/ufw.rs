@@ -13,7 +13,7 @@ const DEFAULTS: &str = "/etc/default/ufw";
 pub fn applied(tree: &Tree) -> Vec<Setting> {
     let said = |file: &str, name: &str| {
         let file = tree.read(file)?;
-        let options = super::ini::options(&file);
+        let options = super::assignments::options(&file);
         let last = options.iter().rev().find(|it| it.name == name);
         last.map(|it| it.value.to_owned())
     };

@@ -11,11 +11,10 @@ mod options;
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::ini::truth;
 use super::interface::covers;
 use super::pass::{Doubt, Pass};
 use super::reach::{Parts, plain};
-use super::setting::{Kind, NetworkdFix as Fix, Setting, selector};
+use super::setting::{Kind, NetworkdFix as Fix, Setting, selector, truth};
 use super::step::{Remedies, Step};
 use super::tree::Tree;
 use super::units::{is_masked, is_wanted};

@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::super::ini::{digit, truth};
+use super::super::setting::{digit, truth};
 use super::file::{Assignment, BLANKS, Network};
 use crate::model::{Family, Origin};
 

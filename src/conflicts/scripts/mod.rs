@@ -5,17 +5,17 @@
 
 mod shell;
 
+use super::assignments;
 use super::hint::Hint;
-use super::ini::{digit, truth};
 use super::networkd;
 use super::reach::reach;
-use super::setting::{assigned, selector};
+use super::setting::{assigned, digit, selector, truth};
 use super::tree::{Text, Tree, origin};
 use super::units::is_masked;
 use crate::model::facts::{self, Written};
 use crate::model::{Governing, Origin, Reach, Selector, Settings, Value};
 use shell::Write;
-pub use shell::{assignments, depth, sets_any};
+pub use shell::{ANY, assignments, depth};
 
 /// Where scripts are, by who runs them and when.
 const FOLDERS: &[(&str, &[&str])] = &[
@@ -132,6 +132,11 @@ fn whole_lines(file: &Text) -> Vec<(u32, String)> {
     all
 }
 
+/// Whether a name is neither hidden nor of an editor's copy.
+fn is_plain(name: &str) -> bool {
+    !name.starts_with('.') && !name.ends_with('~')
+}
+
 /// A search of a node's files.
 struct Search<'a> {
     tree: &'a Tree,
@@ -174,9 +179,7 @@ impl Search<'_> {
     /// interfaces(5): commands of stanzas, and the options that are sysctls.
     fn ifupdown(&mut self) {
         const FOLDER: &str = "/etc/network/interfaces.d";
-        let names = self.tree.list(FOLDER, |name| {
-            !name.starts_with('.') && !name.ends_with('~')
-        });
+        let names = self.tree.list(FOLDER, is_plain);
         let paths = names.into_iter().map(|name| format!("{FOLDER}/{name}"));
         for path in std::iter::once("/etc/network/interfaces".to_owned()).chain(paths) {
             if let Some(file) = self.tree.read(path) {
@@ -189,10 +192,14 @@ impl Search<'_> {
         let (mut interface, mut family) = ("", "");
         let lines = whole_lines(file);
         for (number, line) in &lines {
-            let (number, line) = (*number, line.trim());
+            let line = line.trim();
             let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             let rest = rest.trim();
-            let when = match word {
+            let command = |interface: &str| {
+                let command = rest.replace("${IFACE}", interface);
+                shell::writes(&command.replace("$IFACE", interface))
+            };
+            let (does, writes) = match word {
                 "iface" => {
                     let mut words = rest.split_whitespace();
                     interface = words.next().unwrap_or_default();
@@ -204,24 +211,18 @@ impl Search<'_> {
                     continue;
                 }
                 _ if interface.is_empty() => continue,
-                "pre-up" | "up" | "post-up" => format!("ifupdown, when it brings {interface} up,"),
-                "down" | "pre-down" | "post-down" => {
-                    format!("ifupdown, when it takes {interface} down,")
-                }
+                "pre-up" | "up" | "post-up" => (["brings", "up"], command(interface)),
+                "down" | "pre-down" | "post-down" => (["takes", "down"], command(interface)),
                 _ => {
-                    let when = format!("ifupdown, when it brings {interface} up,");
                     let write = option(word, family, rest).map(|(family, name, value)| {
                         let key = format!("net/{family}/conf/{interface}/{name}");
                         Write::Value(key, value.to_owned())
                     });
-                    self.add(write.into_iter().collect(), &origin(file, number), &when);
-                    continue;
+                    (["brings", "up"], Vec::from_iter(write))
                 }
             };
-            let command = rest
-                .replace("${IFACE}", interface)
-                .replace("$IFACE", interface);
-            self.add(shell::writes(&command), &origin(file, number), &when);
+            let when = format!("ifupdown, when it {} {interface} {},", does[0], does[1]);
+            self.add(writes, &origin(file, *number), &when);
         }
     }
 
@@ -261,8 +262,8 @@ impl Search<'_> {
             let Some(file) = self.tree.read(path) else {
                 continue;
             };
-            let options = super::ini::options(&file);
-            let last = |name: &str| options.iter().rev().find(|it| it.name == name);
+            let options = assignments::options(&file);
+            let last = |name: &str| assignments::last(&options, name);
             let is_off =
                 last("STARTUP_ENABLED").is_some_and(|it| it.value.eq_ignore_ascii_case("no"));
             let Some(said) = last("IP_FORWARDING").filter(|_| !is_off) else {
@@ -282,8 +283,7 @@ impl Search<'_> {
     fn scripts(&mut self) {
         for (when, folders) in FOLDERS {
             for folder in *folders {
-                let is_script = |name: &str| !name.starts_with('.') && !name.ends_with('~');
-                for name in self.tree.list(folder, is_script) {
+                for name in self.tree.list(folder, is_plain) {
                     let path = format!("{folder}/{name}");
                     if !self.tree.is_folder(&path) {
                         self.script(&path, when);

@@ -218,7 +218,10 @@ pub struct Assigned {
     pub is_computed: bool,
 }
 
-/// The variables that a line sets.
+/// The name of a variable that may be any.
+pub const ANY: &str = ".";
+
+/// The variables that a line sets: [`ANY`] too, where it runs another file.
 pub fn assignments(line: &str) -> Vec<Assigned> {
     let tokens = tokens(line);
     let is_plain = |it: &Token| match it {
@@ -226,17 +229,24 @@ pub fn assignments(line: &str) -> Vec<Assigned> {
         Token::Operator(it) => it == ";",
     };
     let is_certain = tokens.iter().all(is_plain);
+    let mut commands = tokens.split(|it| matches!(it, Token::Operator(_)));
+    let sets_any =
+        commands.any(|it| matches!(name(&program(it.to_vec())), Some("." | "source" | "eval")));
+    let any = sets_any.then(|| Assigned {
+        name: ANY.to_owned(),
+        value: String::new(),
+        is_computed: true,
+    });
     let words = tokens.iter().filter_map(|it| match it {
         Token::Word(word, expands) => Some((assignment(word)?, expands)),
         Token::Operator(_) => None,
     });
-    words
-        .map(|((name, value), expands)| Assigned {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            is_computed: *expands || !is_certain,
-        })
-        .collect()
+    let words = words.map(|((name, value), expands)| Assigned {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        is_computed: *expands || !is_certain,
+    });
+    any.into_iter().chain(words).collect()
 }
 
 /// How many compound commands a line begins more than it ends.
@@ -250,13 +260,6 @@ pub fn depth(line: &str) -> isize {
         Token::Operator(_) => 0,
     };
     tokens(line).iter().map(depth).sum()
-}
-
-/// Whether a line runs what may set any variable.
-pub fn sets_any(line: &str) -> bool {
-    let tokens = tokens(line);
-    let mut commands = tokens.split(|it| matches!(it, Token::Operator(_)));
-    commands.any(|it| matches!(name(&program(it.to_vec())), Some("." | "source" | "eval")))
 }
 
 fn is_name(text: &str) -> bool {
@@ -489,6 +492,7 @@ mod tests {
             ("# MTU=1400", ""),
             ("MTU = 1400", ""),
             ("MTU=", "MTU="),
+            (". ./mtu; A=b", ".=? A=b?"),
         ] {
             let read = assignments(line);
             let read = read.iter().map(|it| {

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::ini::{Assignment, last, options};
+use super::assignments::{Assignment, last, options};
 use super::network_manager;
 use super::tree::{Text, Tree, origin};
 use crate::model::facts::integer;
@@ -123,6 +123,17 @@ fn is_left_out(name: &str) -> bool {
     ends.iter().any(|end| name.ends_with(end))
 }
 
+/// What decides which interface a file is about, and whether that is set up.
+pub const DECIDE: [&str; 7] = [
+    "DEVICE",
+    "ONBOOT",
+    "NM_CONTROLLED",
+    "BRIDGE",
+    "MASTER",
+    "SLAVE",
+    "IPV6INIT",
+];
+
 const FILES: [(&str, Family); 4] = [
     ("route", Family::Ipv4),
     ("route6", Family::Ipv6),
@@ -158,26 +169,13 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// What decides whether and about what anything is said.
-    const DECIDE: [&str; 11] = [
-        "DEVICE",
-        "ONBOOT",
-        "NM_CONTROLLED",
-        "BOOTPROTO",
-        "BRIDGE",
-        "MASTER",
-        "SLAVE",
-        "DEFROUTE",
-        "GATEWAYDEV",
-        "IPV6INIT",
-        "ONPARENT",
-    ];
-
     fn of(file: &Text, name: &str, global: &[Assignment]) -> Self {
         let own = options(file);
         let all = [global, &own].concat();
         let device = last(&all, "DEVICE");
-        let decided = Self::DECIDE.iter().filter_map(|name| last(&all, name));
+        // The rest decides on addresses and routes.
+        let decide = ["BOOTPROTO", "DEFROUTE", "GATEWAYDEV", "ONPARENT"].iter();
+        let decided = DECIDE.iter().chain(decide).filter_map(|it| last(&all, it));
         let by_address = device.is_none() && last(&all, "HWADDR").is_some();
         let by_address = by_address.then(|| "its interface is the one with HWADDR=".to_owned());
         let knows_device = !device.is_some_and(|it| it.is_computed) && by_address.is_none();
@@ -197,7 +195,7 @@ impl Interface {
         self.knows_device.then_some(&*self.device)
     }
 
-    /// Whether IPv6 is configured, where that is known: where nothing is said too.
+    /// Whether IPv6 is configured, where that is known: it is by default.
     pub fn has_ipv6(&self) -> Option<bool> {
         match self.get("IPV6INIT") {
             Some(it) if it.is_computed => None,
@@ -255,7 +253,7 @@ impl Interface {
         }
     }
 
-    /// What a line may say that has the shell read another file.
+    /// What a line that reads another file may say.
     fn anything(&self, place: &Origin) -> [Said; 3] {
         use ResourceKind::{Address, Link, Route};
         [Link, Address, Route].map(|kind| {
@@ -273,7 +271,7 @@ impl Interface {
         self.get("BRIDGE").or_else(bond)
     }
 
-    /// Whether it certainly is a port of a bridge or bond, which has nothing but its link.
+    /// Whether it certainly is a port of a bridge or bond: only its link is set up then.
     pub fn is_port(&self) -> bool {
         self.master().is_some_and(|it| !it.is_computed)
     }
@@ -338,24 +336,18 @@ impl Interface {
     /// The addresses of `ifcfg-eth0:1` and the like, which have only the mask of their
     /// interface, and of `ifcfg-eth0-range0`.
     fn aliases(&self, tree: &Tree, said: &mut Vec<Said>) {
-        let start = format!("ifcfg-{}-range", self.device);
-        let is_range = |name: &str| name.starts_with(&start) && !is_left_out(name);
-        let ranges = tree.list(SCRIPTS, is_range).into_iter();
-        let ranges = ranges.filter_map(|name| tree.read(format!("{SCRIPTS}/{name}")));
-        said.extend(ranges.map(|file| {
+        let files = |mark: &str| {
+            let start = format!("ifcfg-{}{mark}", self.device);
+            let is_one = |name: &str| name.starts_with(&start) && !is_left_out(name);
+            let names = tree.list(SCRIPTS, is_one).into_iter();
+            names.filter_map(|name| tree.read(format!("{SCRIPTS}/{name}")))
+        };
+        for file in files("-range") {
             let about = self.on(ResourceKind::Address, Some(Family::Ipv4), None);
-            doubtful(
-                about,
-                origin(&file, 1),
-                "which addresses this range has is not known",
-            )
-        }));
-        let start = format!("ifcfg-{}:", self.device);
-        let is_alias = |name: &str| name.starts_with(&start) && !is_left_out(name);
-        for name in tree.list(SCRIPTS, is_alias) {
-            let Some(file) = tree.read(format!("{SCRIPTS}/{name}")) else {
-                continue;
-            };
+            let why = "the addresses of this range are not known";
+            said.push(doubtful(about, origin(&file, 1), why));
+        }
+        for file in files(":") {
             let own = options(&file);
             let is_off = last(&own, "ONPARENT").or_else(|| self.get("ONPARENT"));
             let is_off = is_off.is_some_and(|it| it.value.eq_ignore_ascii_case("no"));
@@ -480,22 +472,17 @@ fn static_routes(tree: &Tree, said: &mut Vec<Said>) {
         return;
     };
     for (number, line) in file.lines().filter(|(_, line)| line.starts_with("any")) {
-        let to = line.split_ascii_whitespace().nth(2);
-        let to = match to {
+        let to = match line.split_ascii_whitespace().nth(2) {
             Some("default") => everything(Family::Ipv4),
             to => to.filter(|it| it.contains('/')).and_then(Prefix::parse),
         };
-        let about = Group {
+        let about = Selector::Group(Arc::new(Group {
             family: Some(Family::Ipv4),
             to,
             ..Group::all(ResourceKind::Route)
-        };
-        let about = Selector::Group(Arc::new(about));
-        said.push(doubtful(
-            about,
-            origin(&file, number),
-            "what route(8) makes of it is not known",
-        ));
+        }));
+        let why = "what route(8) makes of this line is not known";
+        said.push(doubtful(about, origin(&file, number), why));
     }
 }
 
