@@ -47,9 +47,9 @@ const LAST_STATE: Duration = Duration::from_millis(200);
 /// At least this long between two states that are kept: a fight changes it a
 /// thousand times a second.
 const KEEP_INTERVAL: Duration = Duration::from_millis(100);
-/// In which range the interval between two lists of preserved resources is, in ms: one for each
-/// that is kept, which takes the thread that does it 1 % of that. Few are kept soon: what is
-/// lost and not kept when the guard is killed is not restored.
+/// The bounds of the interval between two lists of preserved resources, in ms: it is 1 ms for each
+/// that is saved, of which the thread takes 1 %. Short lists are saved soon: what is lost and not
+/// saved when netguard is killed is not restored.
 const KEEP_PRESERVED_MS: (u64, u64) = (10, 1000);
 
 /// The descriptors kept for all else: sockets, and the files that fanotify opens
