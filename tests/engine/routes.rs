@@ -504,6 +504,27 @@ fn a_guarded_link_that_vanishes_is_reported_once_it_does_not_come_back() {
     }
 }
 
+#[test]
+fn a_link_is_guarded_after_a_reload_and_its_removal() {
+    let link = "link/cali0";
+    let settings = || Settings {
+        invariants: vec![invariant(link, exactly("up true"))],
+        ..Settings::default()
+    };
+    let mut node = Node::of(settings());
+    node.set(link, Some("up true"));
+    node.start();
+    node.event(Event::Reload(settings().into()));
+    node.set(link, None);
+    let name = || "cali0".to_owned();
+    node.event(Event::LinkRemoved { name: name() });
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.phase(link), Phase::Pending);
+    node.set(link, Some("up false"));
+    node.event(Event::LinkAdded { name: name() });
+    assert_eq!(node.kernel[&resource(link)], state("up true"));
+}
+
 /// The link's own restore is answered later than the link is reported to be up.
 #[test]
 fn what_a_link_must_have_follows_its_restore_at_once() {

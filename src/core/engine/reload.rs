@@ -11,7 +11,7 @@ use super::selection::Selection;
 use super::values::Place;
 use super::{Action, Engine, Record, Refusal, Report};
 use crate::id::ValueId;
-use crate::model::{Monotonic, Selector, Source};
+use crate::model::{Monotonic, Source};
 use crate::reporting::Reporting;
 use crate::resource::Resource;
 
@@ -202,11 +202,7 @@ impl Engine {
         self.clear_retry(id);
         let from = self.name_of(id);
         self.values.set_current(id);
-        // An exact key beats a pattern.
-        let exact = matches!(
-            self.selection.invariant(invariant).selector,
-            Selector::Key(_)
-        );
+        let exact = self.selection.exact_key(invariant).is_some();
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
