@@ -449,6 +449,19 @@ fn a_route_fails_whose_gateway_no_address_of_its_link_reaches() {
     }
 }
 
+#[test]
+fn a_route_that_names_no_link_is_restored_as_soon_as_its_gateway_is_reached() {
+    let desired = "via 10.0.0.1";
+    let mut node = Node::new(vec![invariant(ROUTE, exactly(desired))]);
+    node.refuses = Some(Errno(101));
+    node.start();
+    node.pass(Duration::from_secs(30));
+    assert_eq!(node.phase(ROUTE), Phase::Failed);
+    node.refuses = None;
+    node.event(link_changed());
+    assert_eq!(node.phase(ROUTE), Phase::Matching);
+}
+
 /// Only the program that made it can make it again.
 #[test]
 fn a_guarded_link_that_vanishes_is_reported_once_it_does_not_come_back() {

@@ -15,7 +15,7 @@ use crate::id::ValueId;
 use crate::kinds::{Absence, Kind, Meaning, Need};
 use crate::model::{Attribution, Errno, Fault, Monotonic, Source, Writer};
 use crate::reporting::{Drift, Failure, Record};
-use crate::resource::{Desired, Name, Resource, State};
+use crate::resource::{Desired, Resource, State};
 
 /// What the kernel answers where what is to be made is there, or what is to be removed
 /// is not.
@@ -354,11 +354,8 @@ impl Engine {
                 self.values.change(id, Tracked::unanswered);
                 self.out.push(Action::Read { id });
             }
-            errno
-                if let Some(Need::Link(name)) = self.blocked_by(id, errno)
-                    && self.meaning(id, errno) == Some(Meaning::Unreachable) =>
-            {
-                self.unreachable(id, name, fault, now);
+            errno if self.meaning(id, errno) == Some(Meaning::Unreachable) => {
+                self.unreachable(id, fault, now);
             }
             errno if let Some(needs) = self.blocked_by(id, errno) => {
                 self.blocked(id, needs, now);
@@ -421,12 +418,18 @@ impl Engine {
         }
     }
 
-    /// No gateway of a route is reached. It waits for its link, unless that is up: then it
-    /// cannot be restored until there is another address.
-    fn unreachable(&mut self, id: ValueId, link: Name, fault: Fault, now: Monotonic) {
-        let link = Resource::Link(link);
-        self.follow(link.clone(), now);
-        match self.lack(link, true) {
+    /// No gateway of a route is reached. It waits for its link, if it names one, unless that is
+    /// up: then it cannot be restored until there is another address.
+    fn unreachable(&mut self, id: ValueId, fault: Fault, now: Monotonic) {
+        let lack = match self.blocked_by(id, fault.errno) {
+            Some(Need::Link(name)) => {
+                let link = Resource::Link(name);
+                self.follow(link.clone(), now);
+                self.lack(link, true)
+            }
+            _ => None,
+        };
+        match lack {
             Some(Lack::Unread(other)) => {
                 self.values.change(id, Tracked::unanswered);
                 self.wait_behind(id, other, now);
