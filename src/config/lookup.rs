@@ -118,27 +118,33 @@ pub(super) fn standard(root: &Path) -> Files {
         found.diagnostics.push(fault);
         return found;
     }
-    let mut any = false;
+    let mut has_main = false;
     for folder in FOLDERS {
         match read(&Location::below(root, folder).join(MAIN_FILE)) {
             Ok(None) => continue,
             Ok(Some(file)) => found.files.push(file),
             Err(diagnostic) => found.diagnostics.push(*diagnostic),
         }
-        any = true;
+        has_main = true;
         break;
     }
+    let mut is_masked = false;
     for location in drop_ins(root, &mut found.diagnostics).into_values() {
         match read(&location) {
             // It went between the listing and now.
             Ok(None) => {}
             // An empty file is there to mask one of the same name elsewhere.
-            Ok(Some(file)) if file.text().is_empty() => any = true,
+            Ok(Some(file)) if file.text().is_empty() => is_masked = true,
             Ok(Some(file)) => found.files.push(file),
             Err(diagnostic) => found.diagnostics.push(*diagnostic),
         }
     }
-    if !any && found.files.is_empty() && found.diagnostics.is_empty() {
+    if has_main {
+        return found;
+    }
+    if !found.files.is_empty() {
+        found.diagnostics.push(no_main());
+    } else if !is_masked && found.diagnostics.is_empty() {
         found.is_absent = true;
         found.diagnostics.push(nothing(root));
     }
@@ -166,6 +172,14 @@ fn nothing(root: &Path) -> Diagnostic {
     }
     diagnostic
         .help("create /etc/netguard/netguard.toml, for a Kubernetes node with `profiles = [\"kubernetes\"]`, or name a file with `--config FILE`");
+    diagnostic
+}
+
+/// Drop-ins alone: the file may have been removed by mistake.
+fn no_main() -> Diagnostic {
+    let text = format!("there is no {MAIN_FILE}: the drop-ins alone are the configuration");
+    let mut diagnostic = Diagnostic::general(Severity::Warning, text);
+    diagnostic.help("restore /etc/netguard/netguard.toml, or create it empty if that is intended");
     diagnostic
 }
 
