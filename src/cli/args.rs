@@ -313,7 +313,7 @@ pub(crate) struct History {
     #[arg(long = "event", value_name = "KIND", value_parser = kinds())]
     pub(crate) events: Vec<Kind>,
     /// Show only the last N entries
-    #[arg(long, value_name = "N", value_parser = number)]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) last: Option<u64>,
     /// Print the newest entry on one line; exit 1 if there is one (for node-problem-detector)
     #[arg(long, conflicts_with = "json")]
@@ -370,6 +370,11 @@ pub(crate) struct Diagnose {
 /// A number of a record or of records.
 fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "expected a number".to_owned())
+}
+
+fn positive(text: &str) -> Result<u64, String> {
+    let number = number(text).ok().filter(|it| *it > 0);
+    number.ok_or_else(|| "expected a number of 1 or more".to_owned())
 }
 
 /// `tcp/443`

@@ -224,8 +224,11 @@ fn text(
     }
     all_pending(&mut text, state, width);
     restored(&mut text, state, &ago, width);
-    if state.total.count == 0 && state.outages.is_empty() {
-        text.push_str("Since boot: no drift\n");
+    if state.outages.is_empty() {
+        text.push_str(match state.total.count {
+            0 => "Since boot: no drift\n",
+            _ => "Since boot: no drift of what is guarded now\n",
+        });
     } else {
         text.push_str("Since boot:\n");
         table(&mut text, state, currency, width, ago);

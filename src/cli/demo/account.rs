@@ -187,6 +187,9 @@ answers by the pod's route and ARP entry.
     pub fn conclude(&mut self, without: &Figures, with: &Figures) -> io::Result<()> {
         self.out.write_all(b"\n")?;
         self.out.write_all(meaning(without, with).as_bytes())?;
+        if with.cut_off() {
+            return Ok(());
+        }
         let next = match self.wanted {
             DemoConfiguration::Own => NEXT,
             DemoConfiguration::File(..) => NEXT_WITH_FILE,
