@@ -167,7 +167,7 @@ fn drift(entry: &Entry) -> Option<Drift> {
     };
     let shown = |found: Option<&str>| found.map_or_else(|| missing.to_owned(), state);
     let restored = match entry.kind() {
-        Some(Kind::DriftRestored) => shown(entry.field(fields::OURVALUE)),
+        Some(Kind::DriftRestored | Kind::DriftEnded) => shown(entry.field(fields::OURVALUE)),
         _ => "-".to_owned(),
     };
     let detectors = entry.all(fields::NETGUARD_SOURCE).iter();
