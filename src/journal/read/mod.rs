@@ -388,6 +388,10 @@ impl Lines {
                     return Some(Err(Error::Saved { place, error }));
                 }
             }
+            // journalctl was ended while it printed a line.
+            if whole && !line.ends_with(b"\n") && matches!(self.from, From::Journalctl(_)) {
+                return self.end().map(Err);
+            }
             self.read += 1;
             let text = line.trim_ascii();
             if text.is_empty() {
