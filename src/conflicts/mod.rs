@@ -1,64 +1,40 @@
 //! Finds configuration files that will override guarded values.
 //!
-//! Whoever applies files is a `Pass`: systemd-sysctl, `sysctl --system`, the
-//! network script of CentOS 7, tuned, systemd-networkd, ufw. Each file format has a
-//! room of its own, which makes settings of a file's lines in the order in
-//! which they are applied. `pass` finds those that do not agree with an
-//! invariant, and whether a later line takes precedence; `reach` knows how the
-//! kernel carries a value from one key to another. `line` puts together who
-//! applies a line, `remedy` says what is to be done about it.
+//! Whoever applies files is a `Pass` (`appliers`): systemd-sysctl, `sysctl --system`, the
+//! network script of CentOS 7, tuned, systemd-networkd, ufw. It has settings, in the order in which
+//! they are applied. `pass` finds those that do not agree with an invariant, and whether a
+//! later line takes precedence; `reach` knows how the kernel carries a value from one key to
+//! another. `verdict` puts together who applies a line, and what is to be done about it.
 //!
 //! Only reads, and only below the root that it is given. What is not to be read
 //! is reported and never fatal.
 
-mod assignments;
-mod drop_in;
-mod glob;
+mod appliers;
+mod files;
 mod hint;
-mod hints;
 mod interface;
-mod kernel;
-mod line;
-mod network_manager;
-mod network_script;
-mod networkd;
-mod ordered;
 mod pass;
 mod path;
 mod reach;
-mod reader;
-mod remedy;
-mod resources;
-mod scripts;
 mod setting;
 mod step;
-mod sysconfig;
-mod sysctl_d;
-mod tree;
-mod tuned;
-mod ufw;
-mod units;
 mod unknown;
-mod version;
-mod world;
+mod verdict;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+pub use files::tree::Trouble;
 pub use hint::Hint;
-pub use line::{Line, Wrong, WrongKey};
 pub use step::{DROP_IN, Step};
-pub use tree::Trouble;
 pub use unknown::Unknown;
+pub use verdict::line::{Line, Wrong, WrongKey};
 
-use crate::model::{Applier, Implied, Settings};
-use line::{Disagreement, Lines};
-use pass::Pass;
-use tree::Tree;
-use world::{Judgement, Verdicts, World};
-
-/// The most conflicts of one pass: a node with more has one cause for them.
-const MOST: usize = 1000;
+use crate::model::{Implied, Settings};
+use appliers::{Applied, sysctl_d};
+use files::tree::Tree;
+use verdict::world::{Verdicts, World};
+use verdict::{MOST, hints, remedy, resources};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -115,7 +91,7 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
         mut lines,
         mut unknown,
         ..
-    } = applied.judge(&world, settings);
+    } = verdict::judge(&applied, &world, settings);
     if lines.len() > MOST {
         let reason = format!("more than {MOST} lines do not agree, the rest is left out");
         tree.trouble(&lines[MOST].conflict.place.file, reason);
@@ -123,7 +99,7 @@ fn look(root: &Path, settings: &Settings, remedies: bool) -> Found {
     }
     leave_out_implied(&mut lines, &implied);
     if remedies {
-        let judge = |tree: &Tree| Applied::of(tree, settings).judge(&world, settings);
+        let judge = |tree: &Tree| verdict::judge(&Applied::of(tree, settings), &world, settings);
         remedy::find(&tree, &mut lines, settings, &world, &judge);
     }
     let (of_resources, unclear) = resources::find(&tree, settings);
@@ -165,113 +141,4 @@ fn leave_out_implied(lines: &mut Vec<Line>, implied: &Implied) {
         }
     }
     *lines = kept;
-}
-
-/// Everybody who applies files on this node, and what.
-struct Applied {
-    /// In each way that is possible: one, where the versions are known.
-    ways: Vec<Vec<Pass>>,
-    /// What udev applies for a new interface, in each way.
-    boot: Vec<Pass>,
-    /// Whether systemd-sysctl is known not to be too old for patterns.
-    patterns: bool,
-}
-
-impl Applied {
-    fn of(tree: &Tree, settings: &Settings) -> Self {
-        let systemd = version::systemd(tree);
-        let boot = systemd.iter().flat_map(|it| sysctl_d::boots(tree, *it));
-        let boot: Vec<Pass> = boot.collect();
-        let procps = version::procps(tree, &systemd);
-        let procps = procps.into_iter().map(|it| sysctl_d::procps(tree, it));
-        let restart = boot.iter().filter_map(|boot| {
-            Some(Pass {
-                by: Applier::NetworkRestart,
-                settings: network_script::restart(tree, &boot.settings)?,
-                doubts: Vec::new(),
-                ..boot.clone()
-            })
-        });
-        let mut ways = vec![
-            boot.clone(),
-            procps.collect(),
-            vec![tuned::pass(tree)],
-            vec![Pass::new(Applier::Ufw, ufw::applied(tree))],
-            restart.collect(),
-        ];
-        if networkd::is_enabled(tree) {
-            ways.push(networkd::passes(tree, settings));
-        }
-        ways.retain(|it| !it.is_empty());
-        Applied {
-            ways,
-            boot,
-            patterns: systemd.last() >= Some(&reader::Systemd::V244),
-        }
-    }
-
-    /// Each pass as it most likely is.
-    fn likely(&self) -> Vec<Pass> {
-        self.ways
-            .iter()
-            .filter_map(|it| it.last().cloned())
-            .collect()
-    }
-
-    fn judge(&self, world: &World<'_>, settings: &Settings) -> Verdicts {
-        let mut lines = Lines::new(settings);
-        let mut verdicts = Verdicts::default();
-        let mut unknown = Vec::new();
-        for ways in &self.ways {
-            // What the same systemd applies, where that matters.
-            let is_of_systemd =
-                |it: &Pass| matches!(it.by, Applier::Boot | Applier::NetworkRestart);
-            let is_same = ways.len() == self.boot.len() && ways.iter().all(is_of_systemd);
-            let mut judged: Vec<Judgement<'_>> = Vec::new();
-            for (number, pass) in ways.iter().enumerate() {
-                unknown.extend(unknown::unknown(pass, settings));
-                let boots = match is_same {
-                    true => &self.boot[number..=number],
-                    false => &self.boot,
-                };
-                judged.extend(boots.iter().map(|boot| world.judge(pass, boot)));
-            }
-            let several = match ways.len() {
-                1 => &self.boot[0],
-                _ => &ways[0],
-            };
-            for it in judged.iter().flat_map(|it| &it.found) {
-                verdicts.wrong.extend(it.wrong(it.by));
-            }
-            verdicts
-                .doubtful
-                .extend(judged.iter().flat_map(|it| it.doubtful.clone()));
-            let undecided = world::undecided(&judged);
-            let is_doubtful = |it: &Disagreement<'_>| {
-                it.overridden.is_none() && undecided.contains(&(it.invariant, it.by))
-            };
-            let doubtful = judged
-                .iter()
-                .flat_map(|it| &it.found)
-                .filter(|it| is_doubtful(it));
-            unknown.extend(doubtful.map(|it| {
-                let guarded = &settings.invariants[it.invariant].selector;
-                Unknown::version(guarded, it.setting, several.why_several)
-            }));
-            if let Some(last) = judged.into_iter().next_back() {
-                unknown.extend(last.unknown);
-                last.found
-                    .iter()
-                    .filter(|it| !is_doubtful(it))
-                    .for_each(|it| lines.add(it));
-            }
-        }
-        for it in unknown {
-            if verdicts.unknown.len() < MOST && !verdicts.unknown.contains(&it) {
-                verdicts.unknown.push(it);
-            }
-        }
-        verdicts.lines = lines.sorted();
-        verdicts
-    }
 }

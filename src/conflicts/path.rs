@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::glob::{braces, glob, is_pattern, letter, unescaped};
+use super::files::glob::{braces, glob, is_pattern, letter, unescaped};
 use crate::model::{Selector, SysctlKey};
 
 /// Whether systemd-sysctl takes a pattern for a key of an interface that udev names.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::tree::{Text, Tree, origin};
-use super::{glob, path};
+use super::files::glob;
+use super::files::tree::{Text, Tree, origin};
+use super::path;
 use crate::model::{Origin, Segment, Selector, SysctlKey, Value, text};
 
 /// What kind of file a line is in: what is to be done about it depends on that.

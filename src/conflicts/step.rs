@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::tree::Tree;
+use super::files::tree::Tree;
 use crate::model::{Origin, text};
 
 /// The drop-in that takes precedence in sysctl.d(5).

@@ -4,10 +4,10 @@
 
 use serde::Serialize;
 
+use super::files::tree::Trouble;
 use super::pass::Pass;
 use super::reach::reach;
 use super::setting::Setting;
-use super::tree::Trouble;
 use crate::model::facts::{self, Effect};
 use crate::model::{Governing, Invariant, Origin, Reach, Selector, Settings};
 

@@ -1,9 +1,9 @@
 //! systemd's configuration files, as systemd reads them (systemd.syntax(7)), and
 //! those of networkd: a file, its drop-ins, and what masks them.
 
-use super::super::drop_in;
-use super::super::setting::{by_name, conf_paths};
-use super::super::tree::{Text, Tree, origin};
+use crate::conflicts::files::drop_in;
+use crate::conflicts::files::tree::{Text, Tree, origin};
+use crate::conflicts::setting::{by_name, conf_paths};
 use crate::model::{Origin, text};
 
 /// Where .network files are, from the one that wins.

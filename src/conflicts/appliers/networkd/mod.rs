@@ -11,14 +11,14 @@ mod options;
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::interface::covers;
-use super::pass::{Doubt, Pass};
-use super::reach::{Parts, plain};
-use super::setting::{Kind, NetworkdFix as Fix, Setting, selector, truth};
-use super::step::{Remedies, Step};
-use super::tree::Tree;
-use super::units::{is_masked, is_wanted};
 use super::version;
+use crate::conflicts::files::tree::Tree;
+use crate::conflicts::files::units::{is_masked, is_wanted};
+use crate::conflicts::interface::covers;
+use crate::conflicts::pass::{Doubt, Pass};
+use crate::conflicts::reach::{Parts, plain};
+use crate::conflicts::setting::{Kind, NetworkdFix as Fix, Setting, selector, truth};
+use crate::conflicts::step::{Remedies, Step};
 use crate::model::facts::{self, Written};
 use crate::model::{
     Applier, Conflict, Family, Governing, Invariant, Origin, Requirement, Segment, Selector,

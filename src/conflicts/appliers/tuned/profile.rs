@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::super::ordered::Ordered;
-use super::super::tree::{Text, Tree, origin};
 use super::config::{self, Form, is_blank, strip};
+use crate::conflicts::files::ordered::Ordered;
+use crate::conflicts::files::tree::{Text, Tree, origin};
 use crate::model::Origin;
 
 /// The most profiles that include one another: Python gives up at about 1,000.

@@ -3,12 +3,12 @@
 
 use crate::resource::Desired;
 
-use super::hint::Hint;
-use super::pass::Pass;
-use super::reach::overruled;
-use super::step::DROP_IN;
-use super::tree::Tree;
-use super::{network_manager, networkd, scripts};
+use crate::conflicts::appliers::{network_manager, networkd, scripts, sysctl_d};
+use crate::conflicts::files::tree::Tree;
+use crate::conflicts::hint::Hint;
+use crate::conflicts::pass::Pass;
+use crate::conflicts::reach::overruled;
+use crate::conflicts::step::DROP_IN;
 use crate::model::{Applier, Governing, Segment, Selector, Settings};
 
 /// The most hints.
@@ -172,7 +172,7 @@ fn managed(tree: &Tree, globs: &[&str]) -> Option<Hint> {
 
 /// Lines for patterns that this node's systemd does not know.
 fn unknown_patterns(tree: &Tree, settings: &Settings) -> Vec<Hint> {
-    let patterns = super::sysctl_d::patterns(tree);
+    let patterns = sysctl_d::patterns(tree);
     let meets = |key: &Selector| settings.invariants.iter().any(|it| it.selector.meets(key));
     patterns
         .iter()

@@ -3,8 +3,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::super::setting::{digit, truth};
 use super::file::{Assignment, BLANKS, Network};
+use crate::conflicts::setting::{digit, truth};
 use crate::model::{Family, Origin};
 
 /// A value that networkd sets.

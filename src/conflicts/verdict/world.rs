@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::kernel::{Kernel, Slot, Touch};
 use super::line::{Disagreement, Line, Wrong, WrongKey};
-use super::pass::Pass;
-use super::reach::plain;
-use super::setting::{How, Setting};
-use super::sysctl_d::{self, LITERAL_BRACES};
-use super::tree::Tree;
-use super::unknown::Unknown;
+use crate::conflicts::appliers::sysctl_d::{self, LITERAL_BRACES};
+use crate::conflicts::files::tree::Tree;
+use crate::conflicts::pass::Pass;
+use crate::conflicts::reach::plain;
+use crate::conflicts::setting::{How, Setting};
+use crate::conflicts::unknown::Unknown;
 use crate::model::facts::{self, Written};
 use crate::model::{
     Applier, Governing, Invariant, Origin, Pattern, Reach, Segment, Selector, Settings, SysctlKey,

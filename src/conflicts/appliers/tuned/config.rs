@@ -2,7 +2,7 @@
 //! alone parts name and value, `#` begins a comment also behind a value, what is
 //! set twice counts the last time.
 
-use super::super::ordered::Ordered;
+use crate::conflicts::files::ordered::Ordered;
 use crate::model::text;
 
 /// The value of an option and the line that has it; `None` where the line is the

@@ -4,13 +4,13 @@
 //! what there is.
 
 use super::line::{Line, Wrong};
-use super::network_script;
-use super::networkd;
-use super::setting::Kind;
-use super::step::Step;
-use super::sysconfig::{self, Form, Said};
-use super::tree::Tree;
-use super::unknown::Unknown;
+use crate::conflicts::appliers::network_script;
+use crate::conflicts::appliers::networkd;
+use crate::conflicts::appliers::sysconfig::{self, Form, Said};
+use crate::conflicts::files::tree::Tree;
+use crate::conflicts::setting::Kind;
+use crate::conflicts::step::Step;
+use crate::conflicts::unknown::Unknown;
 use crate::model::{
     Application, Applier, Conflict, Invariant, Origin, Reach, Requirement, Selector, Settings,
     Value,

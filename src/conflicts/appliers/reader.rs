@@ -4,9 +4,9 @@
 //! From src/sysctl/sysctl.c of systemd 219 (RHEL 7), 229, 237, 239 (RHEL 8) and 252,
 //! and from sysctl.c of procps 3.3.9 to 4.0.5.
 
-use super::glob::{braces, is_pattern};
-use super::path::{is_space, is_too_long, keys, selector, simplified, swapped};
-use super::tree::Text;
+use crate::conflicts::files::glob::{braces, is_pattern};
+use crate::conflicts::files::tree::{Text, origin};
+use crate::conflicts::path::{is_space, is_too_long, keys, selector, simplified, swapped};
 use crate::model::{Origin, Selector};
 
 /// The longest line of systemd-sysctl's (`LONG_LINE_MAX`).
@@ -258,7 +258,7 @@ fn entry(path: String, text: Option<&str>, file: &Text, number: u32, patterns: b
         is_pattern: patterns && is_pattern(&path),
         path,
         text: text.map(str::to_owned),
-        place: super::tree::origin(file, number),
+        place: origin(file, number),
     }
 }
 

@@ -3,19 +3,16 @@
 //! of the administrator. Hints and no conflicts: whether a line of a script is
 //! reached is not known.
 
-mod shell;
-
-use super::assignments;
-use super::hint::Hint;
 use super::networkd;
-use super::reach::reach;
-use super::setting::{assigned, digit, selector, truth};
-use super::tree::{Text, Tree, origin};
-use super::units::is_masked;
+use crate::conflicts::files::assignments;
+use crate::conflicts::files::shell::{self, Write};
+use crate::conflicts::files::tree::{Text, Tree, origin};
+use crate::conflicts::files::units::is_masked;
+use crate::conflicts::hint::Hint;
+use crate::conflicts::reach::reach;
+use crate::conflicts::setting::{assigned, digit, selector, truth};
 use crate::model::facts::{self, Written};
 use crate::model::{Governing, Origin, Reach, Selector, Settings, Value};
-use shell::Write;
-pub use shell::{ANY, assignments, depth};
 
 /// Where scripts are, by who runs them and when.
 const FOLDERS: &[(&str, &[&str])] = &[

@@ -10,12 +10,12 @@ mod variables;
 
 use std::collections::BTreeMap;
 
-use super::pass::Pass;
-use super::setting::{How, Kind, Setting, TunedFix as Fix, selector};
-use super::step::{DROP_IN, Remedies, Step};
 use super::sysctl_d::{SYSCTL_CONF, written};
-use super::tree::{Text, Tree, origin};
-use super::units;
+use crate::conflicts::files::tree::{Text, Tree, origin};
+use crate::conflicts::files::units;
+use crate::conflicts::pass::Pass;
+use crate::conflicts::setting::{How, Kind, Setting, TunedFix as Fix, selector};
+use crate::conflicts::step::{DROP_IN, Remedies, Step};
 use crate::model::{Applier, Conflict, Origin, Selector, SysctlKey, Value, text};
 use config::{Config, Entry, Form, NO_SECTION, is_blank, strip};
 use profile::{Assigned, Failure, Profiles, Unit};

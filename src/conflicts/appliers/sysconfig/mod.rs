@@ -11,9 +11,9 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::assignments::{Assignment, last, options};
 use super::network_manager;
-use super::tree::{Text, Tree, origin};
+use crate::conflicts::files::assignments::{Assignment, last, options};
+use crate::conflicts::files::tree::{Text, Tree, origin};
 use crate::model::facts::integer;
 use crate::model::{Family, Origin, Segment, Selector, Value};
 use crate::resource::{

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::glob;
-use super::pass::{Pass, Spared};
-use super::path;
 use super::reader::{Entry, Procps, Systemd};
-use super::setting::{How, Kind, ODD_BRACKETS, Setting, by_name, conf_paths};
-use super::step::DROP_IN;
-use super::tree::{Text, Tree};
+use crate::conflicts::files::glob;
+use crate::conflicts::files::tree::{Text, Tree};
+use crate::conflicts::pass::{Pass, Spared};
+use crate::conflicts::path;
+use crate::conflicts::setting::{How, Kind, ODD_BRACKETS, Setting, by_name, conf_paths};
+use crate::conflicts::step::DROP_IN;
 use crate::model::{Applier, Pattern, Segment, Selector, SysctlKey, Value, facts, text};
 
 /// systemd's folders, from the one that wins (sysctl.d(5)).

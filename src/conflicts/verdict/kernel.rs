@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::setting::{How, Setting};
+use crate::conflicts::setting::{How, Setting};
 use crate::model::facts::{self, Effect, Format, Written};
 use crate::model::{Reach, Selector, SysctlKey, Value};
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::setting::{Kind, Setting};
-use super::step::Step;
+use crate::conflicts::setting::{Kind, Setting};
+use crate::conflicts::step::Step;
 use crate::model::{
     Application, Applier, Conflict, Origin, Reach, Selector, Settings, SysctlKey, Value,
 };
@@ -29,7 +29,7 @@ pub struct Line {
     /// Whether it follows from other lines, and their steps resolve it.
     pub implied: bool,
     /// The kind of its file.
-    pub(super) kind: Kind,
+    pub kind: Kind,
 }
 
 /// What is left wrong.
@@ -118,7 +118,7 @@ impl Disagreement<'_> {
 
 /// The lines that were found so far.
 #[derive(Debug)]
-pub(super) struct Lines<'a> {
+pub struct Lines<'a> {
     settings: &'a Settings,
     found: Vec<Line>,
     index: HashMap<(usize, Origin, String), usize>,
@@ -128,7 +128,7 @@ pub(super) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(settings: &'a Settings) -> Self {
+    pub fn new(settings: &'a Settings) -> Self {
         Lines {
             settings,
             found: Vec::new(),
@@ -138,7 +138,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Adds what somebody applies.
-    pub(super) fn add(&mut self, it: &Disagreement<'_>) {
+    pub fn add(&mut self, it: &Disagreement<'_>) {
         let number = self.line(it);
         if it.reach != Reach::Inherited {
             for by in appliers(it) {
@@ -170,7 +170,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The lines by what is guarded and by place.
-    pub(super) fn sorted(mut self) -> Vec<Line> {
+    pub fn sorted(mut self) -> Vec<Line> {
         for (number, line) in self.found.iter_mut().enumerate() {
             // Of a line that sets what exists, those that do.
             if line.conflict.is_effective() && line.conflict.reach != Reach::Inherited {

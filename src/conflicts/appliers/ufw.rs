@@ -1,8 +1,9 @@
 //! ufw: the sysctls that it sets when the firewall starts, after sysctl.d.
 
-use super::setting::{Kind, Setting, assigned, selector};
-use super::tree::Tree;
-use super::units::is_masked;
+use crate::conflicts::files::assignments;
+use crate::conflicts::files::tree::Tree;
+use crate::conflicts::files::units::is_masked;
+use crate::conflicts::setting::{Kind, Setting, assigned, selector};
 use crate::model::{Conflict, Value};
 
 const CONF: &str = "/etc/ufw/ufw.conf";
@@ -13,7 +14,7 @@ const DEFAULTS: &str = "/etc/default/ufw";
 pub fn applied(tree: &Tree) -> Vec<Setting> {
     let said = |file: &str, name: &str| {
         let file = tree.read(file)?;
-        let options = super::assignments::options(&file);
+        let options = assignments::options(&file);
         let last = options.iter().rev().find(|it| it.name == name);
         last.map(|it| it.value.to_owned())
     };

@@ -10,10 +10,10 @@
 //!
 //! With IPV6_SET_SYSCTLS=no it sets no IPv6 keys.
 
-use super::assignments::{Assignment, last, options};
-use super::setting::{How, Kind, Setting, digit, selector};
 use super::sysconfig::{self, DECIDE, SCRIPTS, SYSCONFIG};
-use super::tree::{Text, Tree, origin};
+use crate::conflicts::files::assignments::{Assignment, last, options};
+use crate::conflicts::files::tree::{Text, Tree, origin};
+use crate::conflicts::setting::{How, Kind, Setting, digit, selector};
 use crate::model::{Origin, Value};
 
 /// The first is where CentOS 7 has it, and a link leads there from the second.
@@ -29,7 +29,7 @@ const SWITCHES: [&str; 6] = [
 ];
 
 /// Whether the node has this script.
-pub(super) fn is_there(tree: &Tree) -> bool {
+pub fn is_there(tree: &Tree) -> bool {
     SCRIPT.iter().any(|path| tree.exists(path))
 }
 

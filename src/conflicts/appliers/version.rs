@@ -1,7 +1,7 @@
 //! Which systemd and which procps a node has, by their shared libraries.
 
 use super::reader::{Procps, Systemd};
-use super::tree::Tree;
+use crate::conflicts::files::tree::Tree;
 
 /// Where distributions have libraries; Debian's have a folder more for the machine.
 const LIBRARIES: [&str; 4] = ["/usr/lib64", "/lib64", "/usr/lib", "/lib"];

@@ -1,6 +1,6 @@
 //! Shell assignments, as in /etc/sysconfig.
 
-use super::scripts::{ANY, assignments, depth};
+use super::shell::{ANY, assignments, depth};
 use super::tree::{Text, origin};
 use crate::model::Origin;
 

@@ -6,12 +6,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::line::{Line, Wrong};
-use super::setting::Kind;
-use super::step::{DROP_IN, Remedies, Step};
-use super::sysctl_d::{self, SYSCTL_CONF, spelled};
-use super::tree::Tree;
 use super::world::{Verdicts, World};
-use super::{networkd, tuned, ufw};
+use crate::conflicts::appliers::sysctl_d::{self, SYSCTL_CONF, spelled};
+use crate::conflicts::appliers::{networkd, tuned, ufw};
+use crate::conflicts::files::tree::Tree;
+use crate::conflicts::reach;
+use crate::conflicts::setting::Kind;
+use crate::conflicts::step::{DROP_IN, Remedies, Step};
 use crate::model::{Conflict, Origin, Reach, Selector, Settings, SysctlKey, Value, facts, text};
 
 /// Says of each line what to do about it; `judge` finds what is wrong in a tree.
@@ -479,7 +480,7 @@ fn in_words(steps: &[Step]) -> String {
 /// What is guarded of the keys that are like this one but for the interface: below a new
 /// interface with a backslash in its name systemd-sysctl finds no key by wildcards.
 fn plain(guarded: &Selector, key: &SysctlKey) -> Selector {
-    super::reach::alike(guarded, key).unwrap_or_else(|| guarded.clone())
+    reach::alike(guarded, key).unwrap_or_else(|| guarded.clone())
 }
 
 /// What may be done, the best first.

@@ -1,12 +1,12 @@
 //! NetworkManager: whether it leaves a network plugin's interfaces alone
 //! (NetworkManager.conf(5)).
 
-use super::drop_in;
-use super::interface::{covers, meets};
-use super::ordered::Ordered;
-use super::setting::by_name;
-use super::tree::{Text, Tree, origin};
-use super::units::{is_masked, is_wanted};
+use crate::conflicts::files::drop_in;
+use crate::conflicts::files::ordered::Ordered;
+use crate::conflicts::files::tree::{Text, Tree, origin};
+use crate::conflicts::files::units::{is_masked, is_wanted};
+use crate::conflicts::interface::{covers, meets};
+use crate::conflicts::setting::by_name;
 use crate::model::Origin;
 
 const UNIT: &str = "NetworkManager.service";
