@@ -99,7 +99,7 @@ pub fn storm(rate: u32, goes_on: impl Fn() -> bool) -> Outcome<u32> {
 }
 
 /// Of all threads of a process.
-fn processor_time(pid: u32) -> Outcome<Duration> {
+pub fn processor_time(pid: u32) -> Outcome<Duration> {
     let mut sum = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = fs::read_to_string(thread?.path().join("schedstat"))?;

@@ -10,10 +10,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{INTERFACE, Outcome};
+use crate::{INTERFACE, Outcome, cost};
 
 /// How long a record may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often is checked whether it is idle, and how many times.
+const STEP: Duration = Duration::from_millis(250);
+const MOST_STEPS: u32 = 40;
 
 /// A daemon with the priority that its unit gives it; killed when dropped.
 pub struct Guard {
@@ -80,9 +84,22 @@ impl Guard {
                 _ => {}
             }
         }
-        // A writer that is named shows that every process is known.
-        thread::sleep(Duration::from_millis(500));
+        guard.rest()?;
         Ok(guard)
+    }
+
+    /// Waits until it is idle: it examines every process first, which takes a tenth of a
+    /// millisecond each. On a host that executes much it never is.
+    fn rest(&self) -> Outcome<()> {
+        let mut used = cost::processor_time(self.pid())?;
+        for _ in 0..MOST_STEPS {
+            thread::sleep(STEP);
+            let before = std::mem::replace(&mut used, cost::processor_time(self.pid())?);
+            if used.saturating_sub(before) < STEP / 50 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Its process id.
