@@ -130,6 +130,12 @@ pub fn is_foreign(c: char) -> bool {
 /// for each that it has, and one for each byte that belongs to none.
 /// [`to_bytes`] gives the bytes back.
 pub fn from_bytes(name: &[u8]) -> String {
+    // Nearly all are plain ASCII.
+    if name.is_ascii()
+        && let Ok(text) = str::from_utf8(name)
+    {
+        return text.to_owned();
+    }
     let mut text = String::with_capacity(name.len());
     let push_foreign = |text: &mut String, bytes: &[u8]| {
         text.extend(bytes.iter().map(|byte| foreign(*byte)));
@@ -148,7 +154,7 @@ pub fn from_bytes(name: &[u8]) -> String {
 
 /// The bytes of a name that [`from_bytes`] made.
 pub fn to_bytes(name: &str) -> Vec<u8> {
-    // As nearly all are.
+    // Nearly all are plain ASCII.
     if name.is_ascii() {
         return name.into();
     }
