@@ -31,9 +31,16 @@ const HEALTHY: &[(&[Style], &str)] = &[
          iptables -t raw -A PREROUTING -m conntrack --ctstate NEW,RELATED,ESTABLISHED,UNTRACKED -j DROP
          iptables -t mangle -A PREROUTING -m conntrack --ctstate INVALID -j DROP",
     ),
-    // Docker.
+    // What leads back is the way that it came.
     (
         &Style::ALL,
+        "iptables -t raw -A PREROUTING -m rpfilter --validmark --invert -j DROP
+         nft add table inet own
+         nft 'add chain inet own pre { type filter hook prerouting priority raw; }'
+         nft add rule inet own pre fib saddr . iif oif missing drop",
+    ),
+    // Docker.
+    (        &Style::ALL,
         "iptables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER
          iptables -A DOCKER-USER -j RETURN; iptables -A FORWARD -i INGRESS -j ACCEPT
          iptables -A FORWARD -o INGRESS -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
@@ -445,6 +452,23 @@ fn all_rules_of_iptables_are_known() {
     let text = found.to_string();
     let doubts = ["does not print", "may match before"];
     assert!(doubts.iter().all(|it| !text.contains(it)), "{found:#}");
+}
+
+/// What is published of other pods drops no data of a client, whose reply comes to the node's own
+/// address first.
+#[test]
+fn rules_for_servers_are_not_about_clients() {
+    for style in Style::ALL {
+        let lab = Lab::new(style);
+        let pod = style.pod();
+        lab.node.run(&format!(
+            "iptables -t raw -A PREROUTING -d {pod} -i eth0 -p tcp --dport 8080 -j DROP
+             iptables -A FORWARD -d {pod} -p tcp --dport 80 -j DROP"
+        ));
+        let (code, found) = lab.diagnose(&[pod, OUTSIDE, "--port", "tcp/7", "--no-probe"]);
+        assert_eq!((code, &found["verdict"]), (0, &"ok".into()), "{found:#}");
+        assert!(!found.to_string().contains("may drop"), "{found:#}");
+    }
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use super::native::{CONNMARK, FAMILY, address_range};
+use super::observed::Network;
 use super::packet::{Packet, Protocol, Seen};
+use super::routing::decide;
 use crate::model::facts::integer;
 use crate::resource::{Attribute, Mac, Prefix, SetName, State};
 
@@ -14,6 +16,12 @@ pub const PAYLOAD: u32 = 12;
 
 /// The matches of iptables that without an option match whatever their protocol has.
 const PLAIN: [&str; 6] = ["tcp", "udp", "udplite", "sctp", "icmp", "icmp6"];
+
+/// The options of the match that asks for the way back to the source.
+const OF_WAY_BACK: [&str; 4] = ["--loose", "--validmark", "--accept-local", "--invert"];
+
+/// The ports that clients have.
+const OF_CLIENTS: RangeInclusive<u32> = 1024..=u16::MAX as u32;
 
 /// The type of a set whose members are sets.
 pub const LISTING: &str = "list:set";
@@ -32,10 +40,20 @@ const OF_PROGRAMS: [&str; 7] = [
 /// Those of them that match no packet without a program, inverted or not.
 const NEVER: &[&str] = OF_PROGRAMS.split_at(3).1;
 
+/// Asks for a header that no probe has, and matches no packet without it either.
+const OF_ROUTING_HEADER: &str = "--rt-type";
+
 /// Whether a rule asks for the program of a packet, as iptables or nft prints it.
 pub(super) fn is_of_program(rule: &str) -> bool {
     let mut words = rule.split_whitespace();
     words.any(|it| OF_PROGRAMS.contains(&it) || ["skuid", "skgid"].contains(&it))
+}
+
+/// Whether a rule asks for the way back to the source of a packet, as iptables or nft prints it.
+pub(super) fn asks_way_back(rule: &str) -> bool {
+    ["-m rpfilter", "fib saddr"]
+        .iter()
+        .any(|it| rule.contains(it))
 }
 
 /// A packet of ARP.
@@ -122,10 +140,14 @@ pub struct Traffic<'a> {
     /// Whether it is one of ARP: its addresses are those that it is about. One that is not
     /// specified is not known.
     pub arp: Option<Arp>,
+    /// Whether it asks for the hardware address of a neighbour (of IPv6), or says what that is.
+    pub solicits: Option<bool>,
     /// How long it is with the header of IP, where it is not one that is sent first.
     pub length: Option<u32>,
     /// Which addresses are the node's own.
     pub own: &'a BTreeSet<IpAddr>,
+    /// The routes that say how its source is reached, where they are known.
+    pub network: Option<&'a Network>,
 }
 
 impl<'a> Traffic<'a> {
@@ -147,8 +169,10 @@ impl<'a> Traffic<'a> {
             mac: None,
             port_in: None,
             arp: None,
+            solicits: None,
             length: None,
             own,
+            network: None,
         }
     }
 }
@@ -301,13 +325,22 @@ impl<'a> Matching<'a> {
                 }
             }
             let is_alone = option == "-m" && words.peek().is_none_or(|it| *it == "-m");
-            let own = match is_alone && !values.iter().all(|it| PLAIN.contains(it)) {
-                // It asks for what no option says: a socket, a header, the way back.
-                true => Match::Unknown,
-                false => self.one(option, &values),
+            let own = match &values[..] {
+                ["rpfilter"] if option == "-m" => {
+                    let mut asked = Vec::new();
+                    while let Some(it) = words.next_if(|it| OF_WAY_BACK.contains(it)) {
+                        asked.push(it);
+                    }
+                    self.way_back(&asked)
+                }
+                // It asks for what no option says: a socket, a header.
+                _ if is_alone && !values.iter().all(|it| PLAIN.contains(it)) => Match::Unknown,
+                _ => self.one(option, &values),
             };
             let matched = match (own, is_inverted) {
-                (Match::No, true) if NEVER.contains(&option) => Match::No,
+                (Match::No, true) if NEVER.contains(&option) || option == OF_ROUTING_HEADER => {
+                    Match::No
+                }
                 (Match::Yes, true) => Match::No,
                 (Match::No, true) => Match::Yes,
                 (matched, _) => matched,
@@ -353,14 +386,15 @@ impl<'a> Matching<'a> {
             "-d" | "--dst-range" => is_in(value, traffic.to),
             "-p" => is(self.is_protocol(value)),
             "-f" => Match::No,
-            "--dport" | "--dports" | "--destination-port" if !traffic.is_reply => self.port(value),
-            "--sport" | "--sports" | "--source-port" if traffic.is_reply => self.port(value),
+            "--dport" | "--dports" | "--destination-port" => self.port(value, !traffic.is_reply),
+            "--sport" | "--sports" | "--source-port" => self.port(value, traffic.is_reply),
             "--ctstate" | "--state" => self.state(value),
             _ if OF_PROGRAMS.contains(&option) => match traffic.has_program {
                 true => Match::Unknown,
                 // What is forwarded has none.
                 false => Match::No,
             },
+            OF_ROUTING_HEADER => Match::No,
             "--match-set" => self.set(values),
             "--dst-type" => self.has_type(value, traffic.to),
             "--src-type" => self.has_type(value, traffic.from),
@@ -381,6 +415,7 @@ impl<'a> Matching<'a> {
             },
             "--icmp-type" | "--icmpv6-type" => {
                 let own: u8 = match (traffic.to, traffic.is_reply) {
+                    _ if let Some(solicits) = traffic.solicits => 136 - u8::from(solicits),
                     (IpAddr::V4(_), _) if traffic.is_error => 3,
                     (IpAddr::V6(_), _) if traffic.is_error => 2,
                     (IpAddr::V4(_), false) => 8,
@@ -429,10 +464,7 @@ impl<'a> Matching<'a> {
                     "--arp-src" => self.traffic.from,
                     _ => self.traffic.to,
                 };
-                return match address.is_unspecified() {
-                    true => Match::Unknown,
-                    false => is_in(value, address),
-                };
+                return is_in(value, address);
             }
             "--arp-op" => match self.traffic.arp {
                 Some(Arp::Request) => ["request", "1"],
@@ -561,17 +593,44 @@ impl<'a> Matching<'a> {
         own.map_or(Match::Unknown, |own| compare(own.into()))
     }
 
-    fn port(&self, list: &str) -> Match {
-        let Some(own) = self.traffic.port else {
+    /// Of a list of ports: whether that of the server, or of the client, is one of them.
+    fn port(&self, list: &str, is_of_server: bool) -> Match {
+        let own = match (self.traffic.protocol, self.traffic.port) {
+            (Protocol::Icmp, _) => return Match::Unknown,
+            (_, Some(port)) if is_of_server => u32::from(port)..=u32::from(port),
+            (_, None) if is_of_server => return Match::Unknown,
+            _ => OF_CLIENTS,
+        };
+        let all = list.split(',').map(|it| within(own.clone(), it));
+        all.max().unwrap_or(Match::No)
+    }
+
+    /// Whether the way back to the source leads through the interface that it came in through, as
+    /// the match `rpfilter` asks for it.
+    fn way_back(&self, asked: &[&str]) -> Match {
+        let has = |option| asked.contains(&option);
+        let (traffic, is_loose) = (self.traffic, has("--loose"));
+        let Mark { value, known } = match has("--validmark") {
+            true => traffic.state.mark,
+            false => Mark::NONE,
+        };
+        let (Some(network), Some(iif), u32::MAX) = (traffic.network, traffic.iif, known) else {
             return Match::Unknown;
         };
-        let is_in = |range: &str| {
-            let (first, last) = range.split_once(':').unwrap_or((range, range));
-            let first = first.parse().unwrap_or(0);
-            let last = last.parse().unwrap_or(u16::MAX);
-            (first..=last).contains(&own)
+        let back = Packet {
+            from: traffic.to,
+            to: traffic.from,
+            protocol: traffic.protocol,
+            port: traffic.port,
+            is_answer: !traffic.is_reply,
         };
-        match list.split(',').any(is_in) {
+        let back = decide(network, &back, None, value);
+        let is_back = match back.kind() {
+            "unicast" => is_loose || back.leads_through(iif),
+            "local" if has("--accept-local") => return Match::Unknown,
+            _ => false,
+        };
+        match is_back != has("--invert") {
             true => Match::Yes,
             false => Match::No,
         }
@@ -704,6 +763,10 @@ fn has_member(set: &State, has_field: impl Fn(usize, &str, &str) -> Option<Optio
 }
 
 fn is_in(network: &str, address: IpAddr) -> Match {
+    // It is not known.
+    if address.is_unspecified() {
+        return Match::Unknown;
+    }
     if let Some(range) = address_range(network) {
         return match range.contains(&address) {
             true => Match::Yes,
@@ -743,7 +806,7 @@ fn meets_name(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::packet::Packet;
+    use crate::resource::Resource;
 
     /// What a rule does with the first packet of a pod, or with the answer to it.
     fn matched(words: &str, protocol: Protocol, is_reply: bool) -> Match {
@@ -787,6 +850,86 @@ mod tests {
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         matching.all(&words);
         matching.result
+    }
+
+    #[test]
+    fn neither_low_ports_of_clients_nor_routing_headers_are_met() {
+        use Match::{No, Unknown, Yes};
+        for (words, is_reply, expected) in [
+            ("-p tcp --dport 80", false, Yes),
+            ("-p tcp --sport 80", false, No),
+            ("-p tcp ! --sport 80", false, Yes),
+            ("-p tcp --sport 40000", false, Unknown),
+            ("-p tcp --sport 1024:65535", false, Yes),
+            ("-p tcp --dport 80", true, No),
+            ("-p tcp -m multiport --dports 22,1000:2000", true, Unknown),
+            ("-p tcp --sport 80", true, Yes),
+            ("-m rt --rt-type 0", false, No),
+            ("-m rt ! --rt-type 0", false, No),
+        ] {
+            let found = matched(words, Protocol::Tcp, is_reply);
+            assert_eq!(found, expected, "{words} {is_reply}");
+        }
+        let found = matched("-p icmp --dport 80", Protocol::Icmp, false);
+        assert_eq!(found, Unknown, "it has none");
+    }
+
+    #[test]
+    fn the_way_back_is_that_of_the_routes() {
+        use Match::{No, Unknown, Yes};
+        let entry = |name: &str, state: &str| {
+            let state = (!state.is_empty()).then(|| State::parse(state).expect("a state"));
+            (Resource::parse(name).expect("a name"), state)
+        };
+        let network = Network {
+            entries: vec![
+                entry("rule/ipv4/100/fwmark=0x10/table=200", "present"),
+                entry("rule/ipv4/32766/table=254", "present"),
+                entry("route/main/10.65.0.2/32", "dev cali1"),
+                entry("route/main/10.65.0.4/32", "type blackhole"),
+                entry("route/200/10.65.0.0/16", "dev eth1"),
+            ],
+            ..Network::default()
+        };
+        let own = BTreeSet::new();
+        let asked = |words: &str, from: u8, iif, mark, network| {
+            let packet = Packet {
+                from: [10, 65, 0, from].into(),
+                to: [8, 8, 8, 8].into(),
+                protocol: Protocol::Icmp,
+                port: None,
+                is_answer: false,
+            };
+            let mut traffic = Traffic {
+                iif: Some(iif),
+                network,
+                ..Traffic::new(&packet, false, &own)
+            };
+            traffic.state.mark = mark;
+            let (sets, words) = (BTreeMap::new(), format!("-m rpfilter {words}"));
+            let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+            let mut matching = Matching::new(&sets, &traffic);
+            matching.all(&words);
+            matching.result
+        };
+        let known = u32::MAX;
+        let (plain, marked) = (Mark::NONE, Mark { value: 0x10, known });
+        for (words, from, iif, mark, expected) in [
+            ("", 2, "cali1", plain, Yes),
+            ("--invert", 2, "cali1", plain, No),
+            ("--invert", 2, "eth0", plain, Yes),
+            ("--loose", 2, "eth0", plain, Yes),
+            ("", 3, "cali1", plain, No),
+            ("--loose --invert", 4, "cali1", plain, Yes),
+            // Only with the option does the mark count.
+            ("--invert", 2, "cali1", marked, No),
+            ("--validmark --invert", 2, "cali1", marked, Yes),
+            ("--validmark", 2, "cali1", Mark::UNKNOWN, Unknown),
+        ] {
+            let found = asked(words, from, iif, mark, Some(&network));
+            assert_eq!(found, expected, "{words} {from} {iif} {mark:?}");
+        }
+        assert_eq!(asked("", 2, "cali1", plain, None), Unknown);
     }
 
     #[test]

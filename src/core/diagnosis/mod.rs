@@ -60,6 +60,7 @@ pub fn redirected(
     let traffic = Traffic {
         iif: Some(path::layer_3(node, link).name.as_str()),
         is_redirected: Some(false),
+        network: Some(node),
         ..Traffic::new(packet, false, &own)
     };
     let mut now = Now::new(None);

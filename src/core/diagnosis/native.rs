@@ -11,13 +11,15 @@ use crate::resource::{Mac, Prefix, words_of_line};
 pub type Elements = BTreeMap<String, String>;
 
 /// What icmp(7) and icmpv6 call the messages that are met here.
-const MESSAGES: [(&str, &str, &str); 6] = [
+const MESSAGES: [(&str, &str, &str); 8] = [
     ("icmp", "echo-request", "8"),
     ("icmp", "echo-reply", "0"),
     ("icmp", "destination-unreachable", "3"),
     ("icmpv6", "echo-request", "128"),
     ("icmpv6", "echo-reply", "129"),
     ("icmpv6", "packet-too-big", "2"),
+    ("icmpv6", "nd-neighbor-solicit", "135"),
+    ("icmpv6", "nd-neighbor-advert", "136"),
 ];
 
 /// What ends a rule, and what iptables calls that.
@@ -230,11 +232,13 @@ fn match_in<'a, I: Iterator<Item = &'a str> + Clone>(
     found: &mut Vec<Vec<String>>,
     most: usize,
 ) -> Option<bool> {
-    let mut ahead = words.clone();
-    if let Some(rule) = flags(&mut ahead) {
-        *words = ahead;
-        each(found, &rule);
-        return Some(true);
+    for whole in [flags, way_back] {
+        let mut ahead = words.clone();
+        if let Some(rule) = whole(&mut ahead) {
+            *words = ahead;
+            each(found, &rule);
+            return Some(true);
+        }
     }
     let mut fields = Vec::new();
     loop {
@@ -399,6 +403,32 @@ fn flags<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
     Some(found)
 }
 
+/// `fib saddr . mark . iif oif missing`, as iptables has it.
+fn way_back<'a, I: Iterator<Item = &'a str> + Clone>(
+    words: &mut Peekable<I>,
+) -> Option<Vec<String>> {
+    words.next_if_eq(&"fib")?;
+    words.next_if_eq(&"saddr")?;
+    let (mut found, mut is_loose) = (owned(["-m", "rpfilter"]), true);
+    while words.next_if_eq(&".").is_some() {
+        match words.next()? {
+            "mark" => found.push("--validmark".to_owned()),
+            "iif" => is_loose = false,
+            _ => return None,
+        }
+    }
+    words.next_if_eq(&"oif")?;
+    let is_inverted = words.next_if_eq(&"!=").is_some();
+    let is_missing = match words.next()? {
+        "missing" | "0" => !is_inverted,
+        "exists" => is_inverted,
+        _ => return None,
+    };
+    found.extend(is_loose.then(|| "--loose".to_owned()));
+    found.extend(is_missing.then(|| "--invert".to_owned()));
+    Some(found)
+}
+
 /// The field at the beginning of a comparison.
 fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Option<Field> {
     let of = |needs, option, decode| {
@@ -486,6 +516,14 @@ fn field<'a, I: Iterator<Item = &'a str> + Clone>(words: &mut Peekable<I>) -> Op
             };
             words.next_if_eq(&"type")?;
             any(option, kind)
+        }
+        "numgen" => {
+            words.next()?;
+            words.next_if_eq(&"mod")?;
+            match words.next()? {
+                "1" => any("--probability", |_| Some("1".to_owned())),
+                _ => any(UNKNOWN, plain),
+            }
         }
         _ => None,
     }
@@ -689,7 +727,15 @@ mod tests {
             ("tcp sequence 1 drop", &["-p tcp --unknown ? -j DROP"]),
             (
                 "meta nfproto ipv6 fib saddr . mark . iif oif missing drop",
-                &["--nfproto ip6 --unknown ? -j DROP"],
+                &["--nfproto ip6 -m rpfilter --validmark --invert -j DROP"],
+            ),
+            (
+                "fib saddr oif exists accept",
+                &["-m rpfilter --loose -j ACCEPT"],
+            ),
+            (
+                "numgen random mod 2 vmap { 0 : goto a, 1 : goto b }",
+                &["--unknown 0 -g a", "--unknown 1 -g b"],
             ),
             ("ip ttl 1 counter", &["--nfproto ip --ttl-eq 1:1"]),
             ("ip ttl < 5 drop", &["--nfproto ip --ttl-eq 0:4 -j DROP"]),

@@ -241,7 +241,8 @@ impl Met<'_> {
         }
     }
 
-    fn is_nat(&self) -> bool {
+    /// Whether it translates addresses.
+    pub fn is_nat(&self) -> bool {
         match self {
             Met::Iptables(_, (table, _)) => *table == FirewallTable::Nat,
             Met::Native(foreign) => foreign.is_nat,
@@ -300,6 +301,13 @@ pub struct Doubt {
     pub is_of_program: bool,
     /// Whether it may be translated.
     pub is_of_nat: bool,
+}
+
+impl Doubt {
+    /// The rule, or what else is not known.
+    pub fn place(self) -> String {
+        self.rule.map_or(self.words, |[named, _]| named)
+    }
 }
 
 /// What becomes of a packet at these hooks; what is changed of it is taken over.
@@ -429,14 +437,13 @@ pub fn stop_of_data(
     family: Family,
     hooks: &[Hook],
     traffic: &Traffic<'_>,
-    now: &Now,
+    now: &mut Now,
 ) -> Option<String> {
     let traffic = Traffic {
         is_data: true,
         ..*traffic
     };
-    let mut now = now.clone();
-    match passage(firewall, family, hooks, &traffic, &mut now) {
+    match passage(firewall, family, hooks, &traffic, now) {
         Passage::Dropped(cause) => {
             Some(remedies::of_another(cause, "packets with data", String::new()).what)
         }

@@ -30,6 +30,14 @@ impl Decision<'_> {
         }
     }
 
+    /// Whether one of its ways leads through an interface.
+    pub fn leads_through(&self, dev: &str) -> bool {
+        match self {
+            Decision::Route(_, state) => state.interfaces().any(|it| it == dev),
+            _ => false,
+        }
+    }
+
     /// The gateway.
     pub fn via(&self) -> Option<IpAddr> {
         match self {

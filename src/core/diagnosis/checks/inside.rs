@@ -141,7 +141,9 @@ fn within(case: &mut Case<'_>, pod: &Pod, is_out: bool) {
             }
         }
         Passage::Passed if packet.protocol == Protocol::Tcp => {
-            if let Some(words) = stop_of_data(firewall, family, &hooks, &traffic, &first) {
+            if let Some(words) =
+                stop_of_data(firewall, family, &hooks, &traffic, &mut first.clone())
+            {
                 case.note("firewall", format!("in {address}: {words}"));
             }
         }

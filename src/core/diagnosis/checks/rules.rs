@@ -1,12 +1,13 @@
 //! The tables of iptables that the packet passes.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{BRIDGE_CALLS, Case};
 use crate::diagnosis::firewall::{
-    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, destination,
-    dropping,
+    Fate, Firewall, Foreign, Mark, NativeChain, Outcome, Place, Ruleset, Traffic, asks_way_back,
+    destination, dropping,
 };
 use crate::diagnosis::observed::{Link, Packet, Pod, Protocol, Tracked};
 use crate::diagnosis::passing::{
@@ -99,7 +100,13 @@ pub(super) fn prerouting(case: &mut Case<'_>) {
         // Chains come before the translation, or after it; those for NAT do it.
         let traffics = [traffic, case.traffic()];
         let is_met = |it: &Foreign| it.hook.as_deref().is_none_or(|it| it == "prerouting");
-        foreign(case, firewall, &traffics, |it| !it.is_nat && is_met(it));
+        let is_plain = |it: &Foreign| !it.is_nat && is_met(it);
+        foreign(case, firewall, &traffics[..1], |it| {
+            it.is_before_tracking && is_plain(it)
+        });
+        foreign(case, firewall, &traffics, |it| {
+            !it.is_before_tracking && is_plain(it)
+        });
         foreign(case, firewall, &[traffic], |it| it.is_nat && is_met(it));
     }
     pass(case, &PREROUTING, &traffic);
@@ -176,6 +183,7 @@ impl<'a> Case<'a> {
             oif: egress.map(|it| it.name.as_str()),
             mac: leg.source.and_then(|it| own_link(it)?.lladdr),
             port_in: self.port_in(),
+            network: Some(self.node()),
             ..self
                 .now
                 .of(Traffic::new(&leg.packet, leg.is_reply, self.own))
@@ -237,6 +245,27 @@ pub(super) fn pass(
     (by, is_clear)
 }
 
+/// A row about what drops the packet.
+fn ended(
+    case: &mut Case<'_>,
+    firewall: &Firewall,
+    chain: &Met<'_>,
+    by: &Place,
+    traffic: &Traffic<'_>,
+    place: impl Display,
+) {
+    let (leg, words) = (case.leg, ended_by(place, &by.rule));
+    // To a pod there is one way: that is what is wrong then.
+    if let (Some(_), Some(ingress), true) = (leg.source, leg.ingress, asks_way_back(&by.rule))
+        && !decide(case.node(), &leg.packet.reversed(), None, 0)
+            .leads_through(ingress.name.as_str())
+    {
+        return case.symptom("firewall", words);
+    }
+    let cause = chain.because(firewall, case.family(), by, traffic, &case.now);
+    case.failed("firewall", words, cause);
+}
+
 /// Whether a chain lets the packet pass for certain; else there is a row about it.
 fn judge_outcome(
     case: &mut Case<'_>,
@@ -249,14 +278,17 @@ fn judge_outcome(
         return true;
     };
     if let Some(unsure) = outcome.unsure.first() {
-        let words = format!("{unsure} may match before {by}: {}", unsure.rule);
-        case.unknown("firewall", words);
+        let is_of_nat = chain.is_nat() && !case.leg.is_reply;
+        case.is_diverted |= is_of_nat;
+        if !(is_of_nat && one_of_several(case, &chain, outcome)) {
+            let words = format!("{unsure} may match before {by}: {}", unsure.rule);
+            case.unknown("firewall", words);
+        }
         return false;
     }
     match outcome.fate {
         Fate::Dropped => {
-            let cause = chain.because(firewall, case.family(), by, traffic, &case.now);
-            case.failed("firewall", ended_by(by, &by.rule), cause);
+            ended(case, firewall, &chain, by, traffic, by);
             false
         }
         // Its source is translated only after all this.
@@ -270,6 +302,55 @@ fn judge_outcome(
         }
         Fate::Accepted => true,
     }
+}
+
+/// How many destinations of a service are printed.
+const MOST_SHOWN: usize = 3;
+
+/// A row about rules of which one translates the packet's destination, where it is known what each
+/// translates it to; whether there is one.
+fn one_of_several(case: &mut Case<'_>, chain: &Met<'_>, outcome: &Outcome) -> bool {
+    let packet = &case.leg.packet;
+    let last = outcome
+        .by
+        .iter()
+        .filter(|_| outcome.fate == Fate::Translated);
+    let to = |it: &Place| {
+        let (address, port) = destination(&it.rule)?;
+        Some(SocketAddr::new(address, port.or(packet.port).unwrap_or(0)))
+    };
+    let all: Option<BTreeSet<SocketAddr>> = outcome.unsure.iter().chain(last).map(to).collect();
+    let (Some(all), Some(first)) = (all, outcome.unsure.first()) else {
+        return false;
+    };
+    // It may also go on as it is.
+    if outcome.fate != Fate::Translated && outcome.unsure.len() < 2 {
+        return false;
+    }
+    let shown = |it: &SocketAddr| match packet.port {
+        Some(_) => it.to_string(),
+        None => it.ip().to_string(),
+    };
+    let mut names: Vec<String> = all.iter().take(MOST_SHOWN).map(shown).collect();
+    if let more @ 1.. = all.len().saturating_sub(MOST_SHOWN) {
+        names.push(format!("{more} more"));
+    }
+    let words = format!(
+        "{} or a rule after it translates its destination to one of {}",
+        chain.named(first),
+        names.join(", ")
+    );
+    if probes::works(case.seen) {
+        case.ok("firewall", words);
+    } else {
+        // What goes to the pod itself cannot be asked about.
+        let other = all.iter().find(|it| it.ip() != packet.from);
+        let is_reverse = case.leg.source.is_none();
+        let again = other.map(|it| remedies::again(packet, *it, is_reverse));
+        let again = again.map_or_else(String::new, |it| format!("; run for each: {it}"));
+        case.unknown("firewall", format!("{words}{again}"));
+    }
+    true
 }
 
 /// A row about a rule that translates the packet's destination.
@@ -336,7 +417,7 @@ fn data_of_translated(case: &mut Case<'_>, to: SocketAddr) {
             (true, false) => &INPUT,
             (true, true) => &OUTPUT,
         };
-        data(case, firewall, hooks, &traffic);
+        data(case, firewall, hooks, [&traffic, &traffic]);
     }
 }
 
@@ -440,20 +521,32 @@ pub(super) fn firewall(case: &mut Case<'_>) {
             format!("accepted by {by}")
         });
         case.ok("firewall", format!("{by}{translation}"));
-        data(case, firewall, hooks, &traffic);
+        let arriving = case.arriving();
+        data(case, firewall, hooks, [&arriving, &traffic]);
     }
 }
 
 /// What the rules do with data of TCP where they let the connection be opened: no probe shows
-/// it. These hooks come behind those before the routing.
-fn data(case: &mut Case<'_>, firewall: &Firewall, hooks: &[Hook], traffic: &Traffic<'_>) {
-    if case.leg.packet.protocol == Protocol::Tcp {
-        let hooks = [&PREROUTING, hooks].concat();
-        let mut now = case.now.clone();
-        now.state.mark = Mark::NONE;
-        let stop = stop_of_data(firewall, case.family(), &hooks, traffic, &now);
-        stop.into_iter().for_each(|it| case.note("firewall", it));
+/// it. These hooks come behind those before the routing, unless the node sends it; before the
+/// routing it is as it came.
+fn data(
+    case: &mut Case<'_>,
+    firewall: &Firewall,
+    hooks: &[Hook],
+    [arriving, traffic]: [&Traffic<'_>; 2],
+) {
+    if case.leg.packet.protocol != Protocol::Tcp {
+        return;
     }
+    let (mut now, family) = (case.now.clone(), case.family());
+    now.state.mark = Mark::NONE;
+    let early: &[Hook] = match hooks.first() {
+        Some((_, "OUTPUT")) => &[],
+        _ => &PREROUTING,
+    };
+    let stop = stop_of_data(firewall, family, early, arriving, &mut now)
+        .or_else(|| stop_of_data(firewall, family, hooks, traffic, &mut now));
+    stop.into_iter().for_each(|it| case.note("firewall", it));
 }
 
 /// Whether chains that are not iptables' let the packet pass for certain; else there is a row
@@ -494,13 +587,19 @@ pub(super) fn foreign(
         let first = own.first();
         match first.and_then(|(own, it)| Some((own, it, it.by.as_ref()?))) {
             Some((own, _, by)) if is_all(Fate::Dropped) => {
-                let cause = chain.because(firewall, case.family(), by, own, &case.now);
-                case.failed("firewall", ended_by(&it.place, &by.rule), cause);
+                ended(case, firewall, &chain, by, own, &it.place);
                 return false;
             }
             Some((_, outcome, by)) if !is_last && is_all(Fate::Translated) => {
                 translated(case, by, &chain.named(by), outcome.state.mark);
                 return false;
+            }
+            Some((_, outcome, _)) if !is_last && it.is_nat && !case.leg.is_reply => {
+                case.is_diverted = true;
+                if one_of_several(case, &chain, outcome) {
+                    return false;
+                }
+                open.push(it);
             }
             _ => open.push(it),
         }
