@@ -266,6 +266,36 @@ fn a_chain_that_a_restart_removes_comes_back() {
     }
 }
 
+/// It is asked who changed chains in a network restart, and they are flushed before that is known.
+#[test]
+fn a_flush_right_after_a_change_is_not_accepted_with_it() {
+    let mut node = node_with_chains(None);
+    node.event(Event::Unit {
+        unit: "iptables.service".to_owned(),
+        change: UnitChange::JobNew { job: 7 },
+    });
+    node.writer = Some("containerd.service");
+    let fewer = [&SERVICES[..2], &["KUBE-SERVICES -j RETURN"]].concat();
+    node.meanwhile.push((resource(CHAINS), chains(&[])));
+    node.chains_changed(&fewer);
+    assert_eq!(node.kernel[&resource(CHAINS)], chains(&fewer));
+}
+
+#[test]
+fn what_is_emptied_in_a_network_restart_by_another_program_is_reported() {
+    let mut node = node_with_chains(None);
+    node.event(Event::Unit {
+        unit: "iptables.service".to_owned(),
+        change: UnitChange::JobNew { job: 7 },
+    });
+    node.writer = Some("containerd.service");
+    node.chains_changed(&SERVICES[1..]);
+    node.chains_changed(&SERVICES[2..]);
+    assert_eq!(node.kernel[&resource(CHAINS)], chains(&SERVICES[2..]));
+    let accepted = |it: &&Record| matches!(it, Record::RemovalAccepted(..));
+    assert_eq!(node.records.iter().filter(accepted).count(), 1);
+}
+
 #[test]
 fn chains_that_have_become_too_large_are_not_restored_as_they_were_before() {
     let mut node = node_with_chains(None);

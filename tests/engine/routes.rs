@@ -94,6 +94,8 @@ pub struct Node {
     pub writer: Option<&'static str>,
     /// Those who may have written, where that cannot.
     pub candidates: Vec<Process>,
+    /// What the kernel has once it is asked who wrote.
+    pub meanwhile: Vec<(Resource, State)>,
     watched: HashMap<ValueId, Resource>,
     pub writes: Vec<(Resource, State)>,
     pub records: Vec<Record>,
@@ -131,6 +133,7 @@ impl Node {
             refuses: None,
             writer: None,
             candidates: Vec::new(),
+            meanwhile: Vec::new(),
             watched: HashMap::new(),
             writes: Vec::new(),
             records: Vec::new(),
@@ -232,6 +235,7 @@ impl Node {
                 return Some(written);
             }
             Action::Identify { question, .. } => {
+                self.kernel.extend(self.meanwhile.drain(..));
                 let writer = match &self.writer {
                     Some(unit) => Attribution::Known(Arc::new(process(unit))),
                     None => Attribution::Unknown(Unknown::Port {

@@ -162,9 +162,8 @@ pub struct Engine {
     status: Option<Status>,
     /// The preserved resources whose last good state is known.
     good_states: GoodStates,
-    /// Preserved resources of which it is asked who changed them, and whether they
-    /// were removed, by the question.
-    deciding: HashMap<u64, (ValueId, About, bool)>,
+    /// Preserved resources of which it is asked who changed them, and to what, by the question.
+    deciding: HashMap<u64, (ValueId, About, State)>,
     questions: u64,
     out: Vec<Action>,
 }

@@ -287,6 +287,9 @@ impl Engine {
     ) -> Option<Invariant> {
         self.good_states.add(id);
         self.note_steps(id, found, now);
+        // An answer about what is not so any more decides nothing.
+        self.deciding
+            .retain(|_, (of, _, asked)| *of != id || asked == found);
         let tracked = self.values.get(id)?;
         let is_known = *tracked.state() == Phase::Matching && tracked.good.as_ref() == Some(found);
         self.good_states.changed |= !is_known;
@@ -322,7 +325,7 @@ impl Engine {
             Some(good) if is_flushed => {
                 let good = good.clone();
                 if let Some(writer) = by_process.filter(|_| may_be_owner) {
-                    self.ask(id, writer, About::Flush, !found.exists(), now);
+                    self.ask(id, writer, About::Flush, found, now);
                     return None;
                 }
                 self.good_states.flushed(id, now);
@@ -340,7 +343,7 @@ impl Engine {
                 }
                 (true, None) => good.clone(),
                 (true, Some(writer)) => {
-                    self.ask(id, writer, About::Change, !found.exists(), now);
+                    self.ask(id, writer, About::Change, found, now);
                     return None;
                 }
                 (false, _) => return self.accept(id, found, now),
@@ -350,13 +353,12 @@ impl Engine {
         Some(self.kept(id, &good))
     }
 
-    /// Asks who changed a preserved resource, or removed it.
-    fn ask(&mut self, id: ValueId, writer: Writer, about: About, is_removed: bool, now: Monotonic) {
-        // An answer about an earlier change decides nothing any more.
+    /// Asks who changed a preserved resource to what was found, or removed it.
+    fn ask(&mut self, id: ValueId, writer: Writer, about: About, found: &State, now: Monotonic) {
         self.deciding.retain(|_, (of, ..)| *of != id);
         self.questions += 1;
         let question = OWN | self.questions;
-        self.deciding.insert(question, (id, about, is_removed));
+        self.deciding.insert(question, (id, about, found.clone()));
         self.values.set_state(id, Phase::Waiting(Wait::Writer));
         self.out.push(Action::Identify {
             question,
@@ -368,7 +370,7 @@ impl Engine {
     /// The answer to a question of this module; whether it is one.
     pub(super) fn decided(&mut self, question: u64, writer: &Attribution) -> bool {
         let asked = self.deciding.remove(&question);
-        if let Some((id, about, is_removed)) = asked {
+        if let Some((id, about, found)) = asked {
             let is_lost = match about {
                 About::Change => self.is_of_restart(writer),
                 About::Flush => !self.is_by_owner(id, writer),
@@ -376,10 +378,10 @@ impl Engine {
             if let (About::Flush, true) = (about, is_lost) {
                 self.good_states.flushed(id, self.now);
             }
-            if is_removed && !is_lost {
-                self.removal_accepted(id, &State::Absent, self.now);
+            if !is_lost && self.is_removal(id, &found) {
+                self.removal_accepted(id, &found, self.now);
             }
-            self.decide(id, is_lost, self.now);
+            self.decide(id, is_lost, found, self.now);
         }
         question & OWN != 0
     }
@@ -430,14 +432,19 @@ impl Engine {
         }
     }
 
-    /// Whether a change of a preserved resource must be undone is known now.
-    fn decide(&mut self, id: ValueId, is_lost: bool, now: Monotonic) {
+    /// Whether a change of a preserved resource to what was found must be undone is known now.
+    fn decide(&mut self, id: ValueId, is_lost: bool, found: State, now: Monotonic) {
+        // It may have changed again since, and been flushed. What is gone may exist again.
+        let is_good = !is_lost
+            && found.exists()
+            && self.meant_by(id, &found).is_some()
+            && self.is_meant(id, &found, now);
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
         match is_lost {
             true => tracked.is_lost = true,
-            false => tracked.good = None,
+            false => tracked.good = is_good.then_some(found),
         }
         self.look(id, Cause::found(Source::Rtnetlink, now));
     }
@@ -459,16 +466,20 @@ impl Engine {
         self.is_meant(id, found, now).then(|| self.kept(id, found))
     }
 
+    /// The entry that means the preserved resource in this state; none where it was removed,
+    /// or changed so that no group means it any more.
+    fn meant_by(&self, id: ValueId, state: &State) -> Option<usize> {
+        match self.values.get(id)? {
+            it if it.exact || it.key.sysctl().is_some() => Some(it.invariant),
+            it if state.exists() => self.selection.group_of(&it.key, state),
+            _ => None,
+        }
+    }
+
     /// The preserved resource is this from now on. Whether an entry still means it; else it
     /// is let go.
     fn is_meant(&mut self, id: ValueId, state: &State, now: Monotonic) -> bool {
-        let index = match self.values.get(id) {
-            Some(it) if it.exact || it.key.sysctl().is_some() => Some(it.invariant),
-            Some(it) if state.exists() => self.selection.group_of(&it.key, state),
-            _ => None,
-        };
-        // Removed, or changed so that no group means it any more.
-        let Some(index) = index else {
+        let Some(index) = self.meant_by(id, state) else {
             self.let_go(id, now);
             return false;
         };
