@@ -505,6 +505,46 @@ static BREAKAGES: &[Breakage] = &[
         &[(Node, "ip address add POD/28 dev eth0")],
     ),
     broken(
+        "duplicate-address",
+        "the route to POD/32 of table local has the type local",
+        &[(Node, "ip route add local POD dev lo")],
+    ),
+    // As what Calico has in raw: the route is what is wrong, and not this rule.
+    broken(
+        "pod-route-elsewhere",
+        "goes through wrong0",
+        &[(
+            Node,
+            "ip link add wrong0 type bridge; ip link set wrong0 up
+             ip route replace POD/32 dev wrong0
+             iptables -t raw -A PREROUTING -m rpfilter --validmark --invert -j DROP",
+        )],
+    ),
+    broken(
+        "rule",
+        "raw PREROUTING rule 1 drops it",
+        &[(
+            Node,
+            "iptables -t raw -A PREROUTING -m rpfilter --invert -j DROP
+             ip rule add from NETWORK lookup 200 priority 100
+             ip route add default via 192.0.2.1 table 200
+             ip link add eth1 type bridge; ip link set eth1 up; ip route replace default dev eth1",
+        )],
+    ),
+    broken(
+        "rule",
+        "inet own pre rule 1 drops it",
+        &[(
+            Node,
+            "nft add table inet own
+             nft 'add chain inet own pre { type filter hook prerouting priority raw; }'
+             nft add rule inet own pre fib saddr . mark . iif oif missing drop
+             ip rule add from NETWORK lookup 200 priority 100
+             ip route add default via 192.0.2.1 table 200
+             ip link add eth1 type bridge; ip link set eth1 up; ip route replace default dev eth1",
+        )],
+    ),
+    broken(
         "rule-missing",
         "no rule leads to table main, which has the default route",
         &[(Node, "ip rule add from all lookup 200 priority 100; ip rule del lookup main")],
@@ -1506,6 +1546,46 @@ fn what_keeps_packets_from_the_pod_of_a_service_is_found() {
             assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
         }
     });
+}
+
+/// What goes to one of several pods is not followed, by neither of the ways in which kube-proxy
+/// chooses one: what is so of one of them, or of the service's own address, is no cause.
+#[test]
+fn a_service_with_several_pods_is_not_followed() {
+    for rules in [
+        "iptables -t nat -N one; iptables -t nat -N two; iptables -t nat -A PREROUTING -d 10.96.0.10 -j one
+         iptables -t nat -A one -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination 9.9.9.9:7
+         iptables -t nat -A one -j two; iptables -t nat -A two -p tcp -j DNAT --to-destination 8.8.8.8:7",
+        "nft -f - <<'END'
+         table ip own {
+             chain pre { type nat hook prerouting priority -100; ip daddr 10.96.0.10 jump service; }
+             chain service { numgen random mod 2 vmap { 0 : goto one, 1 : goto two }; }
+             chain one { tcp dport 80 dnat to 9.9.9.9:7; }
+             chain two { tcp dport 80 dnat to 8.8.8.8:7; }
+         }
+END",
+    ] {
+        let lab = Lab::new(Style::Routed);
+        lab.outside.run("ip address add 9.9.9.9/32 dev lo");
+        let listen = || Ok::<_, Box<dyn Error + Send + Sync>>(TcpListener::bind("0.0.0.0:7")?);
+        let _listener = lab.outside.namespace.within(listen).expect("a listener");
+        lab.node.run(rules);
+        lab.node.run("iptables -A FORWARD -d 10.96.0.0/16 -j DROP");
+        let asked = [lab.style.pod(), "10.96.0.10", "--port", "tcp/80"];
+        let (code, found) = lab.diagnose(&asked);
+        assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+        lab.node.run("iptables -A FORWARD -d 9.9.9.9 -j DROP");
+        let (code, found) = lab.diagnose(&[&asked[..], &["--no-probe"]].concat());
+        assert_eq!((code, &found["verdict"]), (3, &"unknown".into()), "{found:#}");
+        let expected = "translates its destination to one of 8.8.8.8:7, 9.9.9.9:7; run for each: netguard \
+                        diagnose 10.65.0.2 8.8.8.8 --port tcp/7";
+        assert!(found.to_string().contains(expected), "{found:#}");
+        // What is before that is followed.
+        lab.node.run("sysctl -qw net.ipv4.ip_forward=0");
+        let (code, found) = lab.diagnose(&asked);
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!((code, &first["reason"]), (1, &"forwarding".into()), "{found:#}");
+    }
 }
 
 /// A pod that is its own service.

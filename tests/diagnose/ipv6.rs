@@ -196,3 +196,118 @@ fn long_packets_are_lost_where_the_pod_is_not_told() {
         assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
     }
 }
+
+/// Rules that drop what IPv6 has in place of ARP, on the node and in the pod.
+#[test]
+fn rules_that_drop_neighbour_discovery_are_found() {
+    let new = |style| {
+        let lab = lab(style);
+        lab.node.run("ip address add 2001:db8:2::10/64 dev eth0 nodad; ip -6 route add default via 2001:db8:2::1");
+        assert!(pings(&lab, UNTIL_ANSWERED), "{style:?}");
+        lab
+    };
+    let flush = |lab: &Lab| {
+        let ingress = lab.style.ingress();
+        lab.node.run(&format!(
+            "ip -6 neighbour flush dev eth0; ip -6 neighbour flush dev {ingress}"
+        ));
+        lab.pod.run("ip -6 neighbour flush dev eth0");
+    };
+    let policy = "nft add table inet own
+         nft 'add chain inet own in { type filter hook input priority 0; policy drop; }'
+         nft add rule inet own in icmpv6 type echo-request accept";
+    let accepted = format!(
+        "{policy}; nft add rule inet own in icmpv6 type '{{ nd-neighbor-solicit, nd-neighbor-advert }}' \
+             ip6 hoplimit 255 accept"
+    );
+    for style in Style::ALL {
+        for (of_pod, lines, expected) in [
+            (
+                false,
+                "ip6tables -A INPUT -p icmpv6 --icmpv6-type 135 -j DROP",
+                "filter INPUT rule 1 drops neighbour solicitations for fe80::1",
+            ),
+            (
+                false,
+                "ip6tables -A OUTPUT -o eth0 -d ff02::1:ff00:0/104 -j DROP",
+                "filter OUTPUT rule 1 drops neighbour solicitations for 2001:db8:2::1",
+            ),
+            (
+                false,
+                "ip6tables -A INPUT -i eth0 -m conntrack --ctstate UNTRACKED -j DROP",
+                "filter INPUT rule 1 drops neighbour advertisements for 2001:db8:2::1",
+            ),
+            (
+                false,
+                policy,
+                "the policy of inet own in is drop, and no rule accepts neighbour solicitations for fe80::1",
+            ),
+            (
+                true,
+                "ip6tables -A INPUT -p icmpv6 --icmpv6-type 136 -j DROP",
+                "filter INPUT rule 1 drops neighbour advertisements for fe80::1",
+            ),
+            (false, accepted.as_str(), ""),
+        ] {
+            let lab = new(style);
+            let host = if of_pod { &lab.pod } else { &lab.node };
+            host.run(lines);
+            flush(&lab);
+            let (code, found) = lab.diagnose(&[POD, OUTSIDE, "--no-probe"]);
+            let Some(first) = causes(&found).first().copied() else {
+                assert_eq!((code, expected), (0, ""), "{style:?} {lines}: {found:#}");
+                assert!(pings(&lab, UNTIL_ANSWERED), "{style:?} {lines}");
+                continue;
+            };
+            let text = first["text"].as_str().expect("text");
+            assert!(
+                !expected.is_empty() && text.ends_with(expected),
+                "{style:?} {lines}: {text}"
+            );
+            assert!(!pings(&lab, "-c 1 -W 1"), "{style:?} {lines}");
+            let fix = first["fix"].as_str().expect("text");
+            let end = fix.find("; or delete").unwrap_or(fix.len());
+            lab.node.run(&fix[..end]);
+            assert!(pings(&lab, UNTIL_ANSWERED), "{style:?}: {fix}");
+        }
+    }
+}
+
+#[test]
+fn an_interface_that_takes_no_packets_of_ipv6_is_found() {
+    for (style, key, reason) in [
+        (Style::Routed, "conf.cali5f1d8a2c3b4", "pod-route-missing"),
+        (Style::Routed, "conf.eth0", "no-route"),
+        (Style::Bridged, "conf.cni0", "pod-route-missing"),
+    ] {
+        let lab = lab(style);
+        lab.node.run("ip address add 2001:db8:2::10/64 dev eth0 nodad; ip -6 route add default via 2001:db8:2::1");
+        assert!(pings(&lab, UNTIL_ANSWERED), "{style:?}");
+        lab.node
+            .run(&format!("sysctl -qw net.ipv6.{key}.disable_ipv6=1"));
+        assert!(!pings(&lab, "-c 1 -W 1"), "{key}");
+        let (code, found) = lab.diagnose(&[POD, OUTSIDE, "--no-probe"]);
+        let first = causes(&found).first().copied().cloned().unwrap_or_default();
+        assert_eq!(
+            (code, &first["reason"]),
+            (1, &"ipv6-off".into()),
+            "{key}: {found:#}"
+        );
+        lab.node.run(first["fix"].as_str().expect("text"));
+        // Addresses and routes went with it.
+        let (_, found) = lab.diagnose(&[POD, OUTSIDE, "--no-probe"]);
+        let reasons: Vec<_> = causes(&found)
+            .iter()
+            .map(|it| it["reason"].clone())
+            .collect();
+        assert!(reasons.contains(&reason.into()), "{key}: {found:#}");
+    }
+    // A bridge passes packets of IPv6 also where it takes none itself.
+    let lab = lab(Style::Bridged);
+    let other = lab.add_pod(3);
+    other.run("ip address add 2001:db8:65::3/64 dev eth0 nodad");
+    lab.pod.run("ip -6 route add 2001:db8:65::/64 dev eth0");
+    lab.node.run("sysctl -qw net.ipv6.conf.cni0.disable_ipv6=1");
+    let (code, found) = lab.diagnose(&[POD, "2001:db8:65::3"]);
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
+}

@@ -38,6 +38,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::model::{Family, SysctlKey};
 use crate::resource::Name;
+use checks::DISABLE_IPV6;
 pub use checks::KEYS;
 use firewall::{Firewall, Traffic, destination};
 pub use judge::judge;
@@ -181,6 +182,10 @@ impl Needed {
                 checks::UPLINK_KEYS.map(key)
             });
             sysctls.extend(keys);
+            // One where IPv6 is off has none of its addresses.
+            let others = checks::uplinks(&seen.node, Family::Ipv4);
+            let key = |dev: &Link| SysctlKey::conf(family, dev.name.as_str(), DISABLE_IPV6);
+            sysctls.extend(others.map(key));
         }
         let more = checks::NODE_KEYS.iter();
         sysctls.extend(more.filter_map(|key| SysctlKey::parse(key).ok()));

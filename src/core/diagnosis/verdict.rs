@@ -41,6 +41,8 @@ words! {
         ArpIgnore = "arp-ignore",
         /// The node answers no ARP there at all.
         ArpOff = "arp-off",
+        /// IPv6 is off on an interface.
+        Ipv6Off = "ipv6-off",
         /// The other end of the pod's veth pair is not on the node.
         LinkMissing = "link-missing",
         /// The interface is no port of the bridge that has the pod's network.

@@ -1,16 +1,39 @@
-//! Rules that drop ARP: those of the node, of its bridges, and of pods.
+//! Rules that drop ARP, or for IPv6 neighbour discovery: those of the node, of its bridges, and of
+//! pods.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{BRIDGE_CALLS_OF_ARP, Case};
-use crate::diagnosis::firewall::{Arp, Fate, Firewall, Foreign, NativeChain, Outcome, Traffic};
-use crate::diagnosis::observed::{Known, Link, Pod};
+use crate::diagnosis::firewall::{
+    Arp, Fate, Firewall, Foreign, NativeChain, Outcome, Tracking, Traffic,
+};
+use crate::diagnosis::observed::{Known, Link, Packet, Pod, Protocol};
+use crate::diagnosis::passing::{
+    self, Doubt, FORWARD, Hook, INPUT, Now, OUTPUT, PREROUTING, passage,
+};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::Cause;
+use crate::model::Family;
 
 /// An address that is not known.
-pub(super) const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub(super) fn any(to: IpAddr) -> IpAddr {
+    match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// The address to which solicitations for another are sent (RFC 4291, 2.7.1).
+fn solicited(to: IpAddr) -> IpAddr {
+    match to {
+        IpAddr::V4(_) => to,
+        IpAddr::V6(ip) => {
+            let [.., high, low] = ip.segments();
+            Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | high & 0xff, low).into()
+        }
+    }
+}
 
 /// Who asks for the hardware address of whom.
 pub(super) struct Question<'a> {
@@ -70,6 +93,8 @@ pub(super) enum Rules {
 #[derive(Default)]
 struct Passage<'a> {
     hooks: &'static [&'static str],
+    /// Those of iptables, for neighbour discovery.
+    tables: Vec<Hook>,
     iif: Option<Door<'a>>,
     oif: Option<Door<'a>>,
 }
@@ -101,20 +126,55 @@ const ACROSS_WITH_ARP: [&str; 6] = [
 /// What rules do with a question, and the reply to it. Those that are not known count while the
 /// asker does not know the answer.
 pub(super) fn rules_of_arp(case: &Case<'_>, question: &Question<'_>) -> Rules {
-    let is_asked = !matches!(question.known, Known::At(_, true));
+    // What IPv6 knows it asks for in another way.
+    let is_asked = match question.to {
+        IpAddr::V4(_) => !matches!(question.known, Known::At(_, true)),
+        IpAddr::V6(_) => !matches!(question.known, Known::At(..)),
+    };
     let is_off = |it| matches!(it, Peer::Node(Door { dev, .. }) if !dev.has_arp);
-    if !is_asked || is_off(question.asker) || is_off(question.asked) || !question.to.is_ipv4() {
+    if !is_asked || is_off(question.asker) || is_off(question.asked) {
         return Rules::Pass;
     }
     match both_ways(case, question) {
         Rules::Unknown(_) if matches!(question.known, Known::At(..)) => Rules::Pass,
+        Rules::Unknown(place) => {
+            let what = match question.to {
+                IpAddr::V4(_) => "ARP",
+                IpAddr::V6(_) => "neighbour discovery",
+            };
+            Rules::Unknown(format!("{place} may drop {what}"))
+        }
         rules => rules,
     }
 }
 
-/// What is said of rules that are not known.
-pub(super) fn may_drop(rules: &str) -> String {
-    format!("{rules} may drop ARP")
+/// A packet that asks for an address, or replies to that.
+fn message<'a>(case: &Case<'a>, arp: Arp, from: IpAddr, to: IpAddr) -> Traffic<'a> {
+    let is_reply = arp == Arp::Reply;
+    if to.is_ipv4() {
+        return Traffic {
+            from,
+            to,
+            arp: Some(arp),
+            ..Traffic::new(&case.leg.packet, is_reply, case.own)
+        };
+    }
+    let packet = Packet {
+        from,
+        to: if is_reply { to } else { solicited(to) },
+        protocol: Protocol::Icmp,
+        port: None,
+        is_answer: false,
+    };
+    let mut traffic = Traffic {
+        solicits: Some(!is_reply),
+        // With the hardware address as an option.
+        length: Some(72),
+        ..Traffic::new(&packet, false, case.own)
+    };
+    traffic.state.tracking = Tracking::Exempt;
+    traffic.state.ttl = Some(255);
+    traffic
 }
 
 fn both_ways(case: &Case<'_>, question: &Question<'_>) -> Rules {
@@ -130,20 +190,18 @@ fn both_ways(case: &Case<'_>, question: &Question<'_>) -> Rules {
         (Arp::Request, [asker, asked], [from, to]),
         (Arp::Reply, [asked, asker], [to, from]),
     ] {
-        let traffic = Traffic {
-            from: addresses[0],
-            to: addresses[1],
-            arp: Some(arp),
-            ..Traffic::new(&case.leg.packet, arp == Arp::Reply, case.own)
-        };
+        let traffic = message(case, arp, addresses[0], addresses[1]);
         match from_end_to_end(case, ends, &traffic) {
             Rules::Pass => {}
             Rules::Unknown(place) => found = Rules::Unknown(place),
             Rules::Drop(cause) => {
-                let packet = match arp {
-                    Arp::Request => format!("ARP requests for {to}"),
-                    Arp::Reply => format!("ARP replies for {to}"),
+                let packet = match (arp, to) {
+                    (Arp::Request, IpAddr::V4(_)) => "ARP requests",
+                    (Arp::Reply, IpAddr::V4(_)) => "ARP replies",
+                    (Arp::Request, IpAddr::V6(_)) => "neighbour solicitations",
+                    (Arp::Reply, IpAddr::V6(_)) => "neighbour advertisements",
                 };
+                let packet = format!("{packet} for {to}");
                 let who = match (asker, asked) {
                     (Peer::Node(_), _) => "the node does not learn".to_owned(),
                     (Peer::Host, Peer::Node(Door { dev, .. })) => {
@@ -172,7 +230,11 @@ fn from_end_to_end(case: &Case<'_>, ends: [Peer<'_>; 2], traffic: &Traffic<'_>) 
             Peer::Pod(pod) => Door::of(case, pod),
             _ => None,
         };
-        Passage::new(hooks, door(from), door(to))
+        let tables = match case.is_routed() {
+            true => [&PREROUTING[..], &FORWARD].concat(),
+            false => Vec::new(),
+        };
+        Passage::new(hooks, tables, door(from), door(to))
     });
     for (pod, passage) in [
         leaving(from),
@@ -200,18 +262,20 @@ fn from_end_to_end(case: &Case<'_>, ends: [Peer<'_>; 2], traffic: &Traffic<'_>) 
 
 /// What a packet passes where it is sent; and the pod that this is in.
 fn leaving(peer: Peer<'_>) -> (Option<&Pod>, Passage<'_>) {
+    let new = |door| Passage::new(&OUT, OUTPUT.into(), None, door);
     match peer {
-        Peer::Pod(pod) => (Some(pod), Passage::new(&OUT, None, Door::in_pod(pod))),
-        Peer::Node(door) => (None, Passage::new(&OUT, None, Some(door))),
+        Peer::Pod(pod) => (Some(pod), new(Door::in_pod(pod))),
+        Peer::Node(door) => (None, new(Some(door))),
         Peer::Host => (None, Passage::default()),
     }
 }
 
 /// And where it arrives.
 fn arriving(peer: Peer<'_>) -> (Option<&Pod>, Passage<'_>) {
+    let new = |door| Passage::new(&IN, [&PREROUTING[..], &INPUT].concat(), door, None);
     match peer {
-        Peer::Pod(pod) => (Some(pod), Passage::new(&IN, Door::in_pod(pod), None)),
-        Peer::Node(door) => (None, Passage::new(&IN, Some(door), None)),
+        Peer::Pod(pod) => (Some(pod), new(Door::in_pod(pod))),
+        Peer::Node(door) => (None, new(Some(door))),
         Peer::Host => (None, Passage::default()),
     }
 }
@@ -219,17 +283,51 @@ fn arriving(peer: Peer<'_>) -> (Option<&Pod>, Passage<'_>) {
 impl<'a> Passage<'a> {
     fn new(
         hooks: &'static [&'static str],
+        tables: Vec<Hook>,
         iif: Option<Door<'a>>,
         oif: Option<Door<'a>>,
     ) -> Passage<'a> {
-        Passage { hooks, iif, oif }
+        Passage {
+            hooks,
+            tables,
+            iif,
+            oif,
+        }
+    }
+
+    /// What the chains do for packets of IP.
+    fn of_tables(&self, firewall: &Firewall, traffic: &Traffic<'_>) -> Rules {
+        let name = |door: Option<Door<'a>>| door.map(|it| it.dev.name.as_str());
+        let traffic = Traffic {
+            iif: name(self.iif),
+            oif: name(self.oif),
+            ..*traffic
+        };
+        let mut now = Now::new(None);
+        now.state = traffic.state;
+        match passage(firewall, Family::Ipv6, &self.tables, &traffic, &mut now) {
+            passing::Passage::Dropped(cause) => Rules::Drop(cause),
+            passing::Passage::Unknown(doubts) => {
+                let mut places = doubts.into_iter().map(Doubt::place);
+                places.next().map_or(Rules::Pass, Rules::Unknown)
+            }
+            passing::Passage::Passed | passing::Passage::Translated(_) => Rules::Pass,
+        }
     }
 
     /// What the chains do that a packet meets.
     fn met(&self, firewall: &Firewall, traffic: &Traffic<'_>) -> Rules {
-        let mut found = Rules::Pass;
+        let mut found = match traffic.solicits {
+            Some(_) => self.of_tables(firewall, traffic),
+            None => Rules::Pass,
+        };
+        if matches!(found, Rules::Drop(_)) {
+            return found;
+        }
         for it in &firewall.foreign {
-            let is_met = |hook| self.hooks.contains(&hook);
+            let is_met = |hook: &str| {
+                self.hooks.contains(&hook) && (traffic.arp.is_some() || !hook.starts_with("arp-"))
+            };
             let Some(hook) = it.hook.as_deref().filter(|hook| is_met(hook)) else {
                 continue;
             };

@@ -1,7 +1,7 @@
 //! The interfaces that packets leave through, and who takes them there.
 
 use super::Case;
-use super::arp::{Door, Peer, Rules, may_drop};
+use super::arp::{Door, Peer, Rules};
 use super::links::{IGNORES_ALL, asked_for, link, next_hop_on};
 use super::tunnel::tunnel;
 use crate::diagnosis::observed::{Known, Link, Network, Pod};
@@ -97,7 +97,7 @@ pub(super) fn delivery(case: &mut Case<'_>, pod: &Pod) {
         case.symptom(name, format!("{} does not answer", pod.address));
     }
     if let Rules::Unknown(rules) = rules {
-        case.unknown(name, may_drop(&rules));
+        case.unknown(name, rules);
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::Case;
-use super::arp::{ANY, Door, Peer, Question, Rules, may_drop, rules_of_arp};
+use super::arp::{Door, Peer, Question, Rules, any, rules_of_arp};
 use super::routes::unruled_local;
+use super::{Case, DISABLE_IPV6};
 use crate::diagnosis::observed::{Known, Link, Network, Pod, PortState};
 use crate::diagnosis::path::{layer_3, next_hop, node_end, own_link};
 use crate::diagnosis::remedies;
 use crate::diagnosis::verdict::{Cause, Level, Reason};
-use crate::model::Family;
+use crate::model::{Family, SysctlKey};
 use crate::resource::{Prefix, Resource};
 
 /// The interfaces of the node that the packet comes in through.
@@ -74,10 +74,10 @@ pub(super) fn entry(case: &mut Case<'_>) {
 
 /// Whether the node answers no ARP request for its own addresses: replies come to one of those.
 fn deaf(case: &mut Case<'_>, ingress: &Link) {
-    let is_asked = case.leg.is_reply && case.family() == Family::Ipv4 && ingress.has_arp;
-    let is_asked = is_asked && ingress.kind != "vxlan";
-    let mut own = case.node().addresses(ingress).map(|it| it.address);
-    if let Some(asked) = own.find(|it| it.is_ipv4() && is_asked) {
+    let is_asked = case.leg.is_reply && ingress.has_arp && ingress.kind != "vxlan";
+    let mut own = case.node().addresses(ingress);
+    let own = own.find(|it| it.family() == case.family() && is_asked);
+    if let Some(asked) = own.map(|it| it.address) {
         if let Some(cause) = unruled_local(case, asked) {
             return case.failed(ingress.name.as_str(), cause.what.clone(), cause);
         }
@@ -87,7 +87,7 @@ fn deaf(case: &mut Case<'_>, ingress: &Link) {
                 dev: ingress,
                 port: None,
             }),
-            from: ANY,
+            from: any(asked),
             to: asked,
             known: Known::Nothing,
         };
@@ -97,7 +97,7 @@ fn deaf(case: &mut Case<'_>, ingress: &Link) {
             }
             // Replies that come back show that the node was found.
             Rules::Unknown(rules) if !case.is_answered => {
-                case.unknown(ingress.name.as_str(), may_drop(&rules));
+                case.unknown(ingress.name.as_str(), rules);
             }
             _ => {}
         }
@@ -162,6 +162,19 @@ pub(super) fn port(case: &mut Case<'_>, pod: &Pod, end: &Link) {
     }
 }
 
+/// Whether an interface takes no packets of IPv6, where those are asked about. A bridge passes them.
+pub(super) fn ipv6_off(case: &Case<'_>, link: &Link) -> Option<Cause> {
+    let (node, family) = (case.node(), case.family());
+    let of = |dev| SysctlKey::conf(Family::Ipv6, dev, DISABLE_IPV6);
+    let is_on = |key: &SysctlKey| node.sysctl(key).is_some_and(|it| it != 0);
+    let is_passed = family != Family::Ipv6 || case.leg.is_bridged || node.bridge(link).is_some();
+    let own = Some(of(link.name.as_str())).filter(|key| !is_passed && is_on(key))?;
+    // What is written there is written to all.
+    let key = Some(of("all")).filter(is_on).unwrap_or(own);
+    let why = format!("{} takes no packets of IPv6, and has no address", link.name);
+    Some(remedies::sysctl(Reason::Ipv6Off, key, 1, 0, why))
+}
+
 /// The queue that drops all.
 pub(super) const BLACKHOLE: &str = "blackhole";
 
@@ -170,6 +183,9 @@ pub(super) fn link(case: &mut Case<'_>, link: &Link) {
     let name = link.name.as_str();
     if !link.is_up {
         return case.failed(name, "down", remedies::link_down(link));
+    }
+    if let Some(cause) = ipv6_off(case, link) {
+        return case.failed(name, "up, IPv6 off", cause);
     }
     // A bridge has one a moment after its first port.
     let mut ports = case.seen.node.links.iter();
@@ -221,11 +237,14 @@ pub(super) fn asked_for(
     known: Known,
 ) -> Rules {
     let mut own = case.node().addresses(door.dev).map(|it| it.address);
-    let asker = own.find(IpAddr::is_ipv4).filter(|_| own.next().is_none());
+    let asker = match to {
+        IpAddr::V4(_) => own.find(IpAddr::is_ipv4).filter(|_| own.next().is_none()),
+        IpAddr::V6(_) => own.find(|it| matches!(it, IpAddr::V6(ip) if ip.is_unicast_link_local())),
+    };
     let question = Question {
         asker: Peer::Node(door),
         asked,
-        from: asker.unwrap_or(ANY),
+        from: asker.unwrap_or(any(to)),
         to,
         known,
     };
@@ -267,6 +286,6 @@ pub(super) fn next_hop_on(case: &mut Case<'_>, dev: &Link, hop: IpAddr) {
         }
     }
     if let Rules::Unknown(rules) = rules {
-        case.unknown(name.as_str(), may_drop(&rules));
+        case.unknown(name.as_str(), rules);
     }
 }

@@ -36,7 +36,7 @@ pub(super) use rules::{is_private, why_untranslated};
 pub(super) use tunnel::{Carrier, carrier};
 
 /// The parameters that are read of each interface of the path, and of `all`.
-pub const KEYS: [&str; 9] = [
+pub const KEYS: [&str; 10] = [
     "forwarding",
     "rp_filter",
     "src_valid_mark",
@@ -46,7 +46,9 @@ pub const KEYS: [&str; 9] = [
     "route_localnet",
     "disable_policy",
     "disable_xfrm",
+    DISABLE_IPV6,
 ];
+pub(super) const DISABLE_IPV6: &str = "disable_ipv6";
 
 /// Those that are read of each interface that an IPv6 default route may go through.
 pub(super) const UPLINK_KEYS: [&str; 2] = ["accept_ra", "forwarding"];

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::arp::{Door, Peer, Question, Rules, may_drop, rules_of_arp};
+use super::arp::{Door, Peer, Question, Rules, rules_of_arp};
 use super::exit::mute;
-use super::links::{BLACKHOLE, IGNORES_ALL, lost_bridge};
+use super::links::{BLACKHOLE, IGNORES_ALL, ipv6_off, lost_bridge};
+use super::routes::of_type;
 use super::{Case, named};
 use crate::diagnosis::observed::{Answer, Known, Link, Packet, Pod};
 use crate::diagnosis::path::{layer_3, node_end, own_link};
@@ -68,6 +69,10 @@ fn present<'a>(case: &mut Case<'a>, pod: &'a Pod) -> Option<&'a Link> {
         case.failed(place, format!("{address} is not unique"), cause);
         return None;
     }
+    if let Some(cause) = taken(case, pod) {
+        case.failed(place, format!("{address} is not unique"), cause);
+        return None;
+    }
     if !own.is_up {
         let what = format!("{name} of {whose} is down");
         let cause = Cause::new(
@@ -117,6 +122,22 @@ fn present<'a>(case: &mut Case<'a>, pod: &'a Pod) -> Option<&'a Link> {
         return None;
     }
     Some(own)
+}
+
+/// A route of the node has it take the pod's address for its own.
+fn taken(case: &Case<'_>, pod: &Pod) -> Option<Cause> {
+    let packet = Packet {
+        to: pod.address,
+        ..case.seen.packet.clone()
+    };
+    match decide(case.node(), &packet, None, 0) {
+        decision @ Decision::Route(route, _) if decision.kind() == "local" => Some(Cause {
+            reason: Reason::DuplicateAddress,
+            why: "the node takes for its own what is for the pod".to_owned(),
+            ..of_type(route, "local")
+        }),
+        _ => None,
+    }
 }
 
 /// A route of the node to a pod that never had this address: it has another one, to which the
@@ -280,7 +301,7 @@ fn sends(case: &mut Case<'_>, pod: &Pod, own: &Link) {
         Rules::Drop(cause) => {
             return case.failed(place, format!("{hop} does not answer"), cause);
         }
-        Rules::Unknown(rules) => case.unknown(place, may_drop(&rules)),
+        Rules::Unknown(rules) => case.unknown(place, rules),
         Rules::Pass => {}
     }
     match known {
@@ -439,7 +460,9 @@ pub(super) fn silence(case: &Case<'_>, pod: &Pod, hop: IpAddr, known: Known) -> 
     if let Some(other) = case.leg.target.filter(|_| case.leg.is_bridged) {
         return mute(other, known).or_else(|| unheard(case, other, known));
     }
-    if !is_asked || lost_bridge(case.node(), pod, hop).is_some() {
+    // There is a row about it.
+    let is_off = ipv6_off(case, dev).is_some();
+    if !is_asked || is_off || lost_bridge(case.node(), pod, hop).is_some() {
         return None;
     }
     if !dev.has_arp {

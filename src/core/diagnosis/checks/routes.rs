@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::links::lost_bridge;
+use super::links::{ipv6_off, lost_bridge};
 use super::rules::is_private;
 use super::{Case, EXDEV, IP_FORWARD, REPLY, named};
 use crate::diagnosis::firewall::Change;
@@ -101,12 +101,10 @@ pub(super) fn reverse_path(case: &mut Case<'_>) {
     let is_marked = case.effective(ingress, "src_valid_mark").unwrap_or(0) != 0;
     let mark = if is_marked { leg.mark.value } else { 0 };
     let back = decide(case.node(), &leg.packet.reversed(), oif, mark);
-    let is_back = |state: &State| state.interfaces().any(|it| it == name);
     let is_dropped = match (filter, &back) {
         (0, _) => false,
         (2, back) => !matches!(back, Decision::Route(..)),
-        (_, Decision::Route(_, state)) => !is_back(state),
-        (_, _) => true,
+        (_, back) => !back.leads_through(name),
     };
     if !is_dropped && *leg.answer != Answer::Refused(EXDEV) {
         return;
@@ -252,7 +250,13 @@ fn no_route(case: &Case<'_>) -> Cause {
     if let Some(cause) = unruled(case) {
         return cause;
     }
+    // One where IPv6 is off has none of its addresses.
+    let mut others = uplinks(node, Family::Ipv4);
+    let off = others.find_map(|it| ipv6_off(case, it));
     let uplinks: Vec<&Link> = uplinks(node, case.family()).collect();
+    if let Some(cause) = off.filter(|_| uplinks.is_empty()) {
+        return cause;
+    }
     let mut up = uplinks.iter().filter(|it| it.is_up);
     if let Some(cause) = up.find_map(|it| unlearnt(node, it)) {
         return cause;
@@ -457,8 +461,10 @@ fn past_tunnel(case: &Case<'_>, route: &Route) -> Option<Cause> {
     };
     let tunnels = node.links.iter().filter(|it| it.kind == "vxlan");
     let mut down = tunnels.filter(|it| !it.is_up);
+    // Its routes went with it: the pods of all nodes have one network.
     let has_pods = |it: &&Link| node.addresses(it).any(|it| is_near(it.address, 16));
-    if let Some(tunnel) = down.find(has_pods) {
+    let is_of_pods = is_near(case.leg.packet.from, 16);
+    if let Some(tunnel) = down.find(has_pods).filter(|_| is_of_pods) {
         return Some(remedies::link_down(tunnel));
     }
     node.entries.iter().find_map(|(it, _)| {
@@ -490,13 +496,16 @@ fn thrown(case: &Case<'_>) -> Option<Cause> {
 
 /// A route of a type that leads nowhere.
 pub(super) fn typed(route: &Route, kind: &str) -> Option<Cause> {
-    if ["unicast", "local", "broadcast", "multicast", "anycast"].contains(&kind) {
-        return None;
-    }
+    let is_usual = ["unicast", "local", "broadcast", "multicast", "anycast"].contains(&kind);
+    (!is_usual).then(|| of_type(route, kind))
+}
+
+/// A route is to blame for its type.
+pub(super) fn of_type(route: &Route, kind: &str) -> Cause {
     let what = format!("{} has the type {kind}", named_route(route));
     let table = remedies::table_word(route.table);
     let fix = format!("ip route del {kind} {} table {table}", route.to);
-    Some(remedies::route(Reason::RouteType, route, what, fix))
+    remedies::route(Reason::RouteType, route, what, fix)
 }
 
 impl Case<'_> {
