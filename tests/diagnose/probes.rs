@@ -187,6 +187,26 @@ fn a_network_that_knows_no_way_back_is_found_by_the_probe() {
     assert_eq!(code, 0, "{found:#}");
 }
 
+/// That a destination is exempt from translation is meant: it is a pod of another node.
+#[test]
+fn what_rules_exempt_from_translation_is_not_the_cause() {
+    let lab = Lab::new(Style::Bridged);
+    lab.node.run(
+        "iptables -t nat -F; iptables -t nat -N FLANNEL-POSTRTG; iptables -t nat -A POSTROUTING -j FLANNEL-POSTRTG
+         iptables -t nat -A FLANNEL-POSTRTG -s 10.244.1.0/24 -d 10.244.0.0/16 -j RETURN
+         iptables -t nat -A FLANNEL-POSTRTG -s 10.244.0.0/16 -j MASQUERADE",
+    );
+    let (code, found) = lab.diagnose(&[lab.style.pod(), REMOTE]);
+    assert_eq!(
+        (code, &found["verdict"]),
+        (4, &"unexplained".into()),
+        "{found:#}"
+    );
+    let text = probe(&found)["text"].as_str().expect("text");
+    let expected = "; it left eth0 untranslated, as rules exempt its destination";
+    assert!(text.ends_with(expected), "{text}");
+}
+
 #[test]
 fn an_address_that_another_host_translates_is_no_cause() {
     let lab = Lab::new(Style::Routed);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::checks::{Carrier, carrier, is_private, request_in_pod, uplinks, why_untranslated};
-use super::firewall::Traffic;
+use super::firewall::{Firewall, Traffic};
 use super::observed::{
     FullSize, Link, Network, Observations, Packet, Pod, Protocol, Sighting, Site,
 };
@@ -269,6 +269,18 @@ pub fn judge<'a>(
     }
     let cause = trail.cause(legs, own).filter(|_| !is_explained);
     if !is_explained && cause.is_none() {
+        let firewall = seen.firewall.as_ref().ok();
+        let is_left = |it: &&Sighting| it.site == Site::Node && it.is_out;
+        let mut left = trail.of(false).filter(is_left);
+        let past = left.find_map(|it| trail.past(&legs[0], it, own));
+        if let (Some(firewall), Some((link, traffic))) = (firewall, past)
+            && is_exempt(firewall, &traffic)
+        {
+            words.push_str(&format!(
+                "; it left {} untranslated, as rules exempt its destination",
+                link.name
+            ));
+        }
         // The routes of a link go with it: what has them then may be wrong.
         let is_down = |link: &&Link| !link.is_up && seen.node.addresses(link).next().is_some();
         let down = seen.node.links.iter().filter(is_down);
@@ -318,6 +330,12 @@ fn narrowest<'a>(node: &'a Network, link: &'a Link, path: [Option<&'a Link>; 2])
     let any = || node.links.iter().filter(is_it).min_by_key(|it| it.mtu);
     let port = (link.kind == "bridge").then(|| own.or_else(any));
     port.flatten().unwrap_or(link)
+}
+
+/// Whether rules translate what goes to the internet, and mean not to translate what goes there:
+/// to the pods of another node, for example.
+fn is_exempt(firewall: &Firewall, traffic: &Traffic<'_>) -> bool {
+    is_private(traffic.to) && firewall.exempts(traffic)
 }
 
 struct Trail<'a> {
@@ -622,6 +640,28 @@ impl<'a> Trail<'a> {
         )))
     }
 
+    /// A private packet that left through an interface to the outside: between pods nothing is
+    /// translated.
+    fn past<'b>(
+        &self,
+        request: &'b Leg<'_>,
+        left: &Sighting,
+        addresses: &'b BTreeSet<IpAddr>,
+    ) -> Option<(&'a Link, Traffic<'b>)>
+    where
+        'a: 'b,
+    {
+        let mut uplinks = uplinks(&self.seen.node, request.packet.family());
+        let egress = uplinks.find(|it| it.index == left.index);
+        let is_own = left.source == request.packet.from && request.target.is_none();
+        let egress = egress.filter(|_| is_own && is_private(left.source))?;
+        let traffic = Traffic {
+            oif: Some(egress.name.as_str()),
+            ..Traffic::new(&request.packet, false, addresses)
+        };
+        Some((egress, traffic))
+    }
+
     fn cause(&self, legs: &[Leg<'_>; 2], addresses: &BTreeSet<IpAddr>) -> Option<Cause> {
         let [request, reply] = legs;
         let node = &self.seen.node;
@@ -640,17 +680,11 @@ impl<'a> Trail<'a> {
                 let last = left.iter().find(|it| it.index == egress)?;
                 return self.wrong_source(request, addresses, last.source);
             };
-            let family = self.seen.packet.family();
-            // Between pods nothing is translated.
-            let mut uplinks = uplinks(node, family);
-            let egress = uplinks
-                .find(|it| it.index == untranslated.index)
-                .filter(|_| is_private(own))?;
-            let traffic = Traffic {
-                oif: Some(egress.name.as_str()),
-                ..Traffic::new(&request.packet, false, addresses)
-            };
+            let (egress, traffic) = self.past(request, untranslated, addresses)?;
             let firewall = self.seen.firewall.as_ref().ok();
+            if firewall.is_some_and(|it| is_exempt(it, &traffic)) {
+                return None;
+            }
             if let Some(firewall) = firewall.filter(|it| it.keeps_source(&traffic)) {
                 return Some(why_untranslated(firewall, &traffic, &egress.name));
             }
