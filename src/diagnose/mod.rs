@@ -483,6 +483,7 @@ fn read_pod(
         inode: space.inode,
         space: space.number,
         pid: space.pid,
+        file: space.file(),
         network,
         others: spaces.others(own, space.inode, node),
         rivals: spaces.rivals(&answer, space, node),

@@ -62,6 +62,11 @@ impl Space {
         fits.find(|it| !matches!(it, IpAddr::V6(ip) if ip.is_unicast_link_local()))
     }
 
+    /// The file that stands for it.
+    pub fn file(&self) -> String {
+        self.path.display().to_string()
+    }
+
     /// What it is called.
     pub fn shown(&self) -> String {
         match self.pid {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{self, Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -93,6 +93,36 @@ fn a_pod_is_named_by_address_interface_process_or_path() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
         assert!(stderr.contains(complaint), "{arguments:?}: {stderr}");
     }
+}
+
+/// A network namespace that a file stands for, and no process.
+struct Named(String);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+#[test]
+fn the_fix_in_a_pod_without_a_process_is_a_command() {
+    let lab = Lab::new(Style::Routed);
+    let Named(name) = &Named(format!("netguard-{}", process::id()));
+    lab.node.run(&format!(
+        "ip netns add {name}; ip link add cali9 type veth peer name eth0 netns {name}
+         ip link set cali9 up; ip route add 10.65.0.9 dev cali9
+         sysctl -qw net.ipv4.conf.cali9.proxy_arp=1 net.ipv4.neigh.cali9.proxy_delay=0
+         ip -n {name} address add 10.65.0.9 dev eth0; ip -n {name} link set eth0 up
+         ip -n {name} route add 169.254.1.1 dev eth0; ip -n {name} route add default via 169.254.1.1
+         nsenter --net=/run/netns/{name} iptables -A OUTPUT -d {OUTSIDE} -j DROP"
+    ));
+    let (code, found) = lab.diagnose(&["10.65.0.9", OUTSIDE, "--no-probe"]);
+    assert_eq!(code, 1, "{found:#}");
+    let fix = causes(&found)[0]["fix"].as_str().expect("text");
+    let (command, _) = fix.split_once("; or delete").expect("a command");
+    lab.node.run(command);
+    let (code, found) = lab.diagnose(&["10.65.0.9", OUTSIDE]);
+    assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
 }
 
 #[test]

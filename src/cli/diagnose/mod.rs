@@ -20,7 +20,8 @@ use crate::diagnose::{Error, Observed, Question, observe, pcap::Capture, shown_l
 use crate::diagnosis::observed::{Link, Network, Observations, Pod, Protocol};
 use crate::diagnosis::verdict::{Cause, Level, PROBE, REPLY, Reason, Row};
 use crate::diagnosis::{
-    Summary, ended_in, is_rejected, judge, left_through, needs_trace, own_link, would_translate,
+    Summary, ended_in, enter, is_rejected, judge, left_through, needs_trace, own_link,
+    would_translate,
 };
 use crate::journal::moment::Zone;
 use crate::model::{Family, Governing, Invariant, Mode, Selector, Value};
@@ -497,11 +498,11 @@ fn next(seen: &Observations, summary: Summary) -> Option<String> {
         return Some(TRACE_IT.to_owned());
     }
     if let Some((pod, is_reply)) = ended_in(seen, summary) {
-        let list = match (pod.pid, seen.packet.family()) {
-            (Some(pid), Family::Ipv4) => format!("nsenter -t {pid} -n iptables-save"),
-            (Some(pid), Family::Ipv6) => format!("nsenter -t {pid} -n ip6tables-save"),
-            (None, _) => format!("netns {}", pod.inode),
+        let list = match seen.packet.family() {
+            Family::Ipv4 => "iptables-save",
+            Family::Ipv6 => "ip6tables-save",
         };
+        let list = format!("{} {list}", enter(pod));
         let (address, protocol) = (pod.address, seen.packet.protocol);
         return Some(match (is_reply, protocol) {
             (true, _) => {

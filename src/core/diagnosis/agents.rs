@@ -221,6 +221,7 @@ mod tests {
                 inode: 1,
                 space: None,
                 pid: None,
+                file: String::new(),
                 network: Network {
                     links: vec![own.clone()],
                     ..Network::default()

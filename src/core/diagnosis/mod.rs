@@ -47,6 +47,7 @@ use observed::{Link, Network, Observations, Packet, Pod};
 use passing::{Now, PREROUTING, Passage, passage};
 pub use path::{Marked, mark_in_pod, node_end, own_link};
 pub use probes::is_rejected;
+pub use remedies::enter;
 use verdict::{Level, PROBE, Row};
 
 /// The destination that rules of the node give a packet which comes in through an interface,

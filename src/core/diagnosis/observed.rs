@@ -277,6 +277,8 @@ pub struct Pod {
     pub space: Option<i32>,
     /// A process in it.
     pub pid: Option<u32>,
+    /// The file that stands for its namespace, where no process does.
+    pub file: String,
     /// What is in it.
     pub network: Network,
     /// Where it sends its packets to the other end.

@@ -291,13 +291,18 @@ pub(super) fn tunnel(reason: Reason, dev: &Name, what: String) -> Cause {
         ])
 }
 
+/// What runs a command in the pod.
+pub fn enter(pod: &Pod) -> String {
+    match pod.pid {
+        Some(pid) => format!("nsenter -t {pid} -n"),
+        None => format!("nsenter {}", word(format_args!("--net={}", pod.file))),
+    }
+}
+
 /// A command in the pod.
 pub(super) fn in_pod(pod: &Pod, command: impl Display) -> String {
     let address = pod.address;
-    match pod.pid {
-        Some(pid) => format!("nsenter -t {pid} -n {command}; or delete the pod {address}"),
-        None => format!("{command} in the pod; or delete the pod {address}"),
-    }
+    format!("{} {command}; or delete the pod {address}", enter(pod))
 }
 
 /// What to do where a pod's network is not as it was set up.
