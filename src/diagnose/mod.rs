@@ -145,13 +145,18 @@ pub fn observe(question: &Question) -> Result<Observed, Error> {
             .map_or(Family::Ipv4, |it| Prefix::whole(it).family()),
     };
     let of_pod = |pod: &Space| {
-        pod.address(family).ok_or_else(|| {
-            let name = match family {
-                Family::Ipv4 => "IPv4",
-                Family::Ipv6 => "IPv6",
+        // One that has lost its address is known by the route to it.
+        let lost = || routed_through(&node, spaces.end_of(pod, &node)?, family);
+        pod.address(family).or_else(lost).ok_or_else(|| {
+            let (name, other) = match family {
+                Family::Ipv4 => ("IPv4", Family::Ipv6),
+                Family::Ipv6 => ("IPv6", Family::Ipv4),
             };
             let text = format!("the pod in {} has no {name} address", pod.shown());
-            Error::Usage(text)
+            match pod.address(other) {
+                Some(_) => Error::Usage(text),
+                None => Error::Failed(text),
+            }
         })
     };
     let own = of_pod(&pod)?;
@@ -553,6 +558,28 @@ fn routed_to(node: &Network, address: IpAddr) -> Option<&Link> {
             _ => None,
         })?;
     node.link(name)
+}
+
+/// The only address that the node has a route to through an interface, without a gateway.
+fn routed_through(node: &Network, link: &Link, family: Family) -> Option<IpAddr> {
+    let mut found = node
+        .entries
+        .iter()
+        .filter_map(|(it, state)| match (it, state) {
+            (Resource::Route(route), Some(state)) => {
+                let to = route.to.address;
+                let is_one = route.to == Prefix::whole(to) && route.to.family() == family;
+                let mut through = state.interfaces();
+                let is_own = through.any(|it| it == link.name.as_str());
+                let is = |name, value| state.get(name).is_some_and(|it| it.as_str() == value);
+                let is_plain =
+                    is(Attribute::Type, "unicast") && state.get(Attribute::Via).is_none();
+                (is_one && is_own && is_plain).then_some(to)
+            }
+            _ => None,
+        });
+    let first = found.next()?;
+    found.all(|it| it == first).then_some(first)
 }
 
 /// The name of a pod's interface on the node.

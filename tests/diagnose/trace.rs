@@ -241,7 +241,7 @@ fn a_trace_ends_where_the_packet_does() {
     let page = lab.netguard(&[lab.style.pod(), OUTSIDE, "--trace"]).stdout;
     let page = String::from_utf8(page).expect("UTF-8");
     assert!(page.contains("\nRules that the request met:\n"), "{page}");
-    assert!(page.contains("\nNo rule met the reply.\n"), "{page}");
+    assert!(page.contains("\nThe reply met no rule.\n"), "{page}");
     assert!(page.lines().all(|line| line.len() <= 80), "{page}");
 }
 

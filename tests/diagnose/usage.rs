@@ -125,6 +125,24 @@ fn the_fix_in_a_pod_without_a_process_is_a_command() {
     assert_eq!((code, &found["verdict"]), (0, &"works".into()), "{found:#}");
 }
 
+/// The route to it says which it was; a bridge has none.
+#[test]
+fn a_pod_that_has_lost_its_address_is_no_wrong_usage() {
+    for (style, expected) in [(Style::Routed, 1), (Style::Bridged, 3)] {
+        let lab = Lab::new(style);
+        lab.pod.run("ip address flush dev eth0");
+        let output = lab.netguard(&[POD_LINK, OUTSIDE, "--no-probe"]);
+        let page = [output.stdout, output.stderr].concat();
+        let page = String::from_utf8(page).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(expected), "{page}");
+        let text = match style {
+            Style::Routed => "no interface of the pod has 10.65.0.2",
+            Style::Bridged => "has no IPv4 address",
+        };
+        assert!(page.contains(text), "{page}");
+    }
+}
+
 #[test]
 fn two_pods_with_one_address_are_reported() {
     let lab = Lab::new(Style::Routed);

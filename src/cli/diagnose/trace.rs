@@ -27,7 +27,7 @@ pub fn page(text: &mut String, trace: &Seen<Trace>, width: Option<usize>) {
         text.push('\n');
         if way.is_empty() {
             let words = match trace.unknown.is_empty() {
-                true => format!("No rule met the {name}."),
+                true => format!("The {name} met no rule."),
                 false => format!("No rule is known to have met the {name}."),
             };
             text.push_str(&format!("{words}\n"));

@@ -517,7 +517,7 @@ pub(super) fn firewall(case: &mut Case<'_>) {
         _ => Some(String::new()),
     };
     if let (true, Some(translation)) = (is_clear, translation) {
-        let by = by.map_or("accepted: no rules".to_owned(), |by| {
+        let by = by.map_or("no rule filters it".to_owned(), |by| {
             format!("accepted by {by}")
         });
         case.ok("firewall", format!("{by}{translation}"));
