@@ -550,3 +550,34 @@ fn an_unrelated_key_never_waits_behind_a_write_that_waits_for_the_kernels_lock()
     wait_until_is("net/ipv4/ip_forward", "1");
     guard.wait_until_restored("net.ipv4.ip_forward");
 }
+
+/// How long an unrelated key had drifted at most while the kernel deletes interfaces, for
+/// which it holds its lock on all network settings.
+fn longest_while_interfaces_go() -> Duration {
+    let batch = std::env::temp_dir().join(format!("netguard-pairs-{}", std::process::id()));
+    let pair = |i| format!("link add a{i} group 7 type veth peer name b{i} group 7\n");
+    fs::write(&batch, (0..300).map(pair).collect::<String>()).expect("a file");
+    ip(&format!("-batch {}", batch.display()));
+    fs::remove_file(batch).expect("it is there");
+    let mut deletion = Command::new("ip");
+    deletion.args(["link", "delete", "group", "7"]);
+    let mut deletion = deletion.spawn().expect("ip");
+    let mut longest = Duration::ZERO;
+    while deletion.try_wait().expect("ip").is_none() {
+        let begun = Instant::now();
+        set("net/ipv4/tcp_sack", "0");
+        wait_until_is("net/ipv4/tcp_sack", "1");
+        longest = longest.max(begun.elapsed());
+    }
+    longest
+}
+
+#[test]
+fn a_write_that_takes_no_lock_waits_for_none_while_interfaces_go() {
+    enter();
+    let _guard = Guard::start("[guard]\nburst = 100000\n[sysctl]\n\"net.ipv4.tcp_sack\" = 1\n");
+    // A busy machine may hold up any one run; the lock holds up each.
+    let runs: Vec<Duration> = (0..5).map(|_| longest_while_interfaces_go()).collect();
+    let best = runs.iter().min().expect("a run");
+    assert!(*best <= Duration::from_millis(20), "{runs:?}");
+}
