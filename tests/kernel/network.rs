@@ -949,12 +949,12 @@ fn check_counts_what_was_lost_as_status_does() {
         thread::yield_now();
     }
     guard.wait_until_idle();
-    root.wait_until_saved();
+    let waits = "192.168.4.1/32 is absent";
+    root.wait_until_status_has(waits);
     let (status, _) = root.status(&[]);
     let check = root.ask(&["check"]).stdout;
     let check = String::from_utf8_lossy(&check);
     for text in [&status, &*check] {
-        let waits = "192.168.4.1/32 is absent";
         assert!(text.contains("1 of 2 values OK"), "{text}");
         assert!(
             text.contains(waits) && text.contains("link/cali1"),
