@@ -107,7 +107,7 @@ fn verdicts_are_those_of_the_real_programs() {
     let known = known.chain(WIDE..WIDE + 50).chain(ODD..ODD + 50);
     assert_eq!(differing(known), 0, "see above");
     let seed = RandomState::new().build_hasher().finish() % 1_000_000_000;
-    let new = [0, WIDE, ODD].map(|kind| kind + seed..kind + seed + trees / 3);
+    let new = [0, WIDE, ODD].map(|kind| kind + seed..kind + seed + trees.div_ceil(3));
     assert_eq!(differing(new.into_iter().flatten()), 0, "see above");
 }
 
