@@ -435,16 +435,17 @@ impl Engine {
     /// Whether a change of a preserved resource to what was found must be undone is known now.
     fn decide(&mut self, id: ValueId, is_lost: bool, found: State, now: Monotonic) {
         // It may have changed again since, and been flushed. What is gone may exist again.
-        let is_good = !is_lost
-            && found.exists()
-            && self.meant_by(id, &found).is_some()
-            && self.is_meant(id, &found, now);
+        let meant_by = self.meant_by(id, &found);
+        let meant_by = meant_by.filter(|_| !is_lost && found.exists());
+        if let Some(index) = meant_by {
+            self.mean(id, index, &found, now);
+        }
         let Some(tracked) = self.values.get_mut(id) else {
             return;
         };
         match is_lost {
             true => tracked.is_lost = true,
-            false => tracked.good = is_good.then_some(found),
+            false => tracked.good = meant_by.map(|_| found),
         }
         self.look(id, Cause::found(Source::Rtnetlink, now));
     }
@@ -483,6 +484,12 @@ impl Engine {
             self.let_go(id, now);
             return false;
         };
+        self.mean(id, index, state, now);
+        true
+    }
+
+    /// This entry means the preserved resource from now on.
+    fn mean(&mut self, id: ValueId, index: usize, state: &State, now: Monotonic) {
         if self.values.get(id).is_some_and(|it| it.invariant != index) {
             self.end_drift(id, now);
         }
@@ -490,7 +497,6 @@ impl Engine {
             tracked.invariant = index;
         }
         self.values.bind_only(id, state);
-        true
     }
 
     /// An interface was renamed: the good states of the routes over it get its new name, also of
