@@ -4,7 +4,7 @@
 //! network script of CentOS 7, tuned, systemd-networkd, ufw. It has settings, in the order in which
 //! they are applied. `pass` finds those that do not agree with an invariant, and whether a
 //! later line takes precedence; `reach` knows how the kernel carries a value from one key to
-//! another. `verdict` puts together who applies a line, and what is to be done about it.
+//! another. `verdict` combines who applies a line with the fix for it.
 //!
 //! Only reads, and only below the root that it is given. What is not to be read
 //! is reported and never fatal.

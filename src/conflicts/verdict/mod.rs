@@ -1,4 +1,4 @@
-//! Which of the settings do not agree with an invariant, and what is to be done about them.
+//! Which settings disagree with an invariant, and how to fix that.
 
 pub mod hints;
 mod kernel;
